@@ -1,0 +1,48 @@
+"""Activity, written behind the answer: sessions seen in use are collected for a moment and stamped in one batch.
+
+A stamp that Redis refuses is dropped: it only moves `last_active_at`, and the session's next use tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from app.errors import StoreUnavailable
+from app.model import Rules, Session
+from app.store.base import SessionStore, Touch
+
+_WAIT_S = 0.02
+_MOST = 20_000
+
+
+class Activity:
+    def __init__(self, store: SessionStore, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._clock = clock
+        self._seen: dict[str, Touch] = {}
+        self._rules: dict[str, Rules] = {}
+        self._flush: asyncio.Task[None] | None = None
+
+    def note(self, session: Session, rules: Rules, now: int) -> None:
+        """The session was used at `now`; written soon, and only if its last stamp is a step old."""
+        if now - session.last_active_at < rules.step or len(self._seen) >= _MOST:
+            return
+        self._seen[session.id] = Touch(session.id, session.tenant_id, session.user_id, now)
+        self._rules[session.tenant_id] = rules
+        if self._flush is None:
+            self._flush = asyncio.create_task(self._write())
+
+    async def close(self) -> None:
+        """Write what is waiting."""
+        while self._flush is not None:
+            await self._flush
+
+    async def _write(self) -> None:
+        await asyncio.sleep(_WAIT_S)
+        seen, rules = self._seen, self._rules
+        self._seen, self._rules, self._flush = {}, {}, None
+        try:
+            await self._store.touch(list(seen.values()), rules, self._clock())
+        except StoreUnavailable:
+            return

@@ -1,0 +1,122 @@
+"""Who calls: a tenant's backend, an end user, or the operator. Credentials come in one header and nowhere else."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from app.errors import (
+    InsufficientScope,
+    InvalidApiKey,
+    InvalidToken,
+    MissingToken,
+    RefreshTokenInvalid,
+    TenantMismatch,
+    TenantNotFound,
+)
+from app.model import Session, Tenant
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
+
+Credential = Literal["key", "user", "admin", "key_or_admin", "optional_key", "none"]
+"""`optional_key`: a refresh token in the body is the credential; a key sent along must be good."""
+
+_ALLOWED: Final[dict[Credential, frozenset[str]]] = {
+    "key": frozenset({"key"}),
+    "user": frozenset({"user"}),
+    "admin": frozenset({"admin"}),
+    "key_or_admin": frozenset({"key", "admin"}),
+}
+_BEARER: Final = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_TENANT_ID: Final = re.compile(r"tnt_[0-9A-Z]{26}", re.ASCII)
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """`kind` decides what is allowed; `tenant` is what a key, a user or the operator's header stands for."""
+
+    kind: Literal["key", "user", "admin", "nobody"]
+    tenant: Tenant | None = None
+    session: Session | None = None
+    tenant_id: str | None = None
+
+
+NOBODY: Final = Caller("nobody")
+
+
+def is_tenant_id(text: str) -> bool:
+    return _TENANT_ID.fullmatch(text) is not None
+
+
+async def identify(
+    credential: Credential, headers: dict[bytes, bytes], running: Callable[[], Runtime], now: int
+) -> Caller:
+    """Raises the 401s, `InsufficientScope` and `TenantMismatch`, which never tells whether a tenant exists.
+    `running` is asked once there is something to check."""
+    if credential == "optional_key":
+        return await _presenter(headers, running, now)
+    token = _bearer(headers, credential)
+    runtime = running()
+    caller = await _holder(token, runtime, now)
+    if caller.kind not in _ALLOWED[credential]:
+        raise InsufficientScope
+    named = headers.get(b"x-tenant-id")
+    if caller.tenant is not None:
+        _match(caller.tenant, named)
+        return caller
+    if named is not None and credential == "key_or_admin":
+        return Caller("admin", await runtime.tenants.get(_tenant_named(named), now))
+    return caller
+
+
+async def _holder(token: str, runtime: Runtime, now: int) -> Caller:
+    if token.startswith("sk_"):
+        return Caller("key", await runtime.tenants.authenticate(token, now))
+    if token.startswith("mk_"):
+        if not hmac.compare_digest(token.encode(), runtime.settings.admin_key.encode()):
+            raise InvalidApiKey
+        return Caller("admin")
+    return Caller("user", *await runtime.sessions.authenticate(token, now))
+
+
+async def _presenter(headers: dict[bytes, bytes], running: Callable[[], Runtime], now: int) -> Caller:
+    """Of a refresh token, which is the credential itself. A backend may add its key or its tenant, and is then
+    held to it; an expired access token that a browser sends along is not looked at."""
+    named = headers.get(b"x-tenant-id")
+    form = _BEARER.fullmatch(headers.get(b"authorization", b""))
+    if form is not None and form[1].startswith(b"sk_"):
+        tenant = await running().tenants.authenticate(form[1].decode(), now)
+        _match(tenant, named)
+        return Caller("key", tenant, tenant_id=tenant.id)
+    if named is None:
+        return NOBODY
+    text = named.decode("latin-1")
+    if not is_tenant_id(text):
+        raise RefreshTokenInvalid
+    return Caller("nobody", tenant_id=text)
+
+
+def _bearer(headers: dict[bytes, bytes], credential: Credential) -> str:
+    sent = headers.get(b"authorization", b"")
+    if sent[:6].lower() != b"bearer":
+        raise MissingToken
+    form = _BEARER.fullmatch(sent)
+    if form is None:
+        raise InvalidToken if credential == "user" else InvalidApiKey
+    return form[1].decode()
+
+
+def _match(tenant: Tenant, named: bytes | None) -> None:
+    if named is not None and named != tenant.id.encode():
+        raise TenantMismatch
+
+
+def _tenant_named(named: bytes) -> str:
+    text = named.decode("latin-1")
+    if not is_tenant_id(text):
+        raise TenantNotFound
+    return text

@@ -1,0 +1,86 @@
+"""What a handler gets and may give: one request, checked, and an answer that is more than a JSON struct."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from app.api.auth import Caller
+from app.errors import InsufficientScope, StoreUnavailable, ValidationError
+from app.model import Session, Tenant
+
+if TYPE_CHECKING:
+    from app.api.metrics import Metrics
+    from app.api.operation import Operation
+    from app.runtime import Runtime
+
+CONTEXT: Final = "hellojohn"
+"""Where the door leaves the `Context` in an ASGI scope."""
+
+
+class Site(msgspec.Struct):
+    """What lives as long as the process. `runtime` is missing before start-up and after shutdown."""
+
+    metrics: Metrics
+    document: bytes
+    page: bytes
+    runtime: Runtime | None = None
+
+    def running(self) -> Runtime:
+        """Raises `StoreUnavailable` while nothing is open."""
+        if self.runtime is None:
+            raise StoreUnavailable
+        return self.runtime
+
+
+class Context(msgspec.Struct):
+    """What the door knows about one request; the operation adds which one it is and whose."""
+
+    site: Site
+    now: int
+    request_id: str
+    headers: dict[bytes, bytes] = {}
+    operation: Operation | None = None
+    tenant_id: str | None = None
+
+
+class Call(msgspec.Struct):
+    """One request as a handler sees it: who, when, and what."""
+
+    context: Context
+    caller: Caller
+    path: dict[str, str]
+    query: Any = None
+    body: Any = None
+
+    @property
+    def now(self) -> int:
+        return self.context.now
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.context.site.running()
+
+    @property
+    def tenant(self) -> Tenant:
+        """The tenant this call is about. The operator names one with X-Tenant-ID."""
+        if self.caller.tenant is None:
+            raise ValidationError("X-Tenant-ID must name a tenant", field="X-Tenant-ID")
+        return self.caller.tenant
+
+    @property
+    def session(self) -> Session:
+        """The end user's own session."""
+        if self.caller.session is None:
+            raise InsufficientScope
+        return self.caller.session
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer that says more than a JSON struct does."""
+
+    body: bytes = b""
+    content_type: bytes = b"application/json"
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()

@@ -1,0 +1,158 @@
+"""One row of the API: the same row makes the checks before its handler, the route and the document's entry."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from app.api import request, strict_json
+from app.api.auth import NOBODY, Credential, identify
+from app.api.call import CONTEXT, Call, Context, Reply
+from app.errors import (
+    BodyTooLarge,
+    HeadersTooLarge,
+    InsufficientScope,
+    InvalidApiKey,
+    InvalidToken,
+    MalformedRequest,
+    MethodNotAllowed,
+    MissingToken,
+    Problem,
+    SessionExpired,
+    SessionRevoked,
+    StoreUnavailable,
+    TenantMismatch,
+    TokenExpired,
+    UnsupportedMediaType,
+    UriTooLong,
+    ValidationError,
+)
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+_KEY: Final = (MissingToken, InvalidApiKey, InvalidToken, TokenExpired, InsufficientScope)
+_REFUSALS: Final[dict[Credential, tuple[type[Problem], ...]]] = {
+    "key": (*_KEY, TenantMismatch),
+    "user": (*_KEY, SessionRevoked, SessionExpired, TenantMismatch),
+    "admin": _KEY,
+    "key_or_admin": (*_KEY, TenantMismatch),
+    "optional_key": (InvalidApiKey, TenantMismatch),
+    "none": (),
+}
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """`body`, `query` and `answer` are structs; `errors` are those of the handler alone."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    handler: Handler
+    credential: Credential
+    status: int = 200
+    body: Any = None
+    query: Any = None
+    answer: Any = None
+    media_type: str = "application/json"
+    errors: tuple[type[Problem], ...] = ()
+
+    @property
+    def problems(self) -> list[type[Problem]]:
+        """Everything this call may answer instead, each once."""
+        found: list[type[Problem]] = [*_REFUSALS[self.credential], *self.errors]
+        found += [MalformedRequest, UriTooLong, HeadersTooLarge]
+        if self.body is not None:
+            found += [ValidationError, BodyTooLarge, UnsupportedMediaType]
+        if self.query is not None:
+            found.append(ValidationError)
+        if self.credential != "none":
+            found.append(StoreUnavailable)
+        return [*dict.fromkeys([*found, Problem])]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raw ASGI: the caller, the query, the body, in this order; then the handler. Raises `Problem`."""
+        context: Context = scope[CONTEXT]
+        context.operation = self
+        caller = NOBODY
+        if self.credential != "none":
+            runtime = context.site.running
+            caller = await identify(self.credential, context.headers, runtime, context.now)
+        if caller.tenant is not None:
+            context.tenant_id = caller.tenant.id
+        query = self._query(scope["query_string"])
+        body = None
+        if self.body is not None:
+            raw = await request.body(context.headers, receive)
+            body = strict_json.shaped(strict_json.parse(raw), self.body)
+        answer = await self.handler(Call(context, caller, scope.get("path_params", {}), query, body))
+        await _send(send, answer, self.status)
+
+    def _query(self, raw: bytes) -> Any:
+        """Raises `MalformedRequest` for an unknown or repeated name, `ValidationError` for a wrong value."""
+        values = request.query(raw) if raw else {}
+        if self.query is None:
+            known: tuple[str, ...] = ()
+        else:
+            known = self.query.__struct_encode_fields__
+        for name in values:
+            if name not in known:
+                raise MalformedRequest("There is no such query parameter", field=name[:64])
+        return None if self.query is None else strict_json.shaped(values, self.query)
+
+
+class Resource:
+    """The operations of one path, as one raw ASGI endpoint."""
+
+    def __init__(self, path: str, operations: list[Operation]) -> None:
+        self.path = path
+        self._by_method = {operation.method: operation for operation in operations}
+        if "GET" in self._by_method:
+            self._by_method["HEAD"] = self._by_method["GET"]
+        self.allow = ", ".join(sorted(self._by_method))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        operation = self._by_method.get(scope["method"])
+        if operation is None:
+            raise WrongMethod(self.allow)
+        await operation(scope, receive, send)
+
+    def route(self) -> Route:
+        return Route(self.path, self)
+
+
+class WrongMethod(MethodNotAllowed):
+    """Carries what RFC 9110 §15.5.6 wants in `Allow`."""
+
+    def __init__(self, allow: str) -> None:
+        super().__init__()
+        self.allow = allow
+
+
+def resources(operations: tuple[Operation, ...]) -> list[Resource]:
+    """One per path, in the order of the rows."""
+    by_path: dict[str, list[Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, []).append(operation)
+    return [Resource(path, rows) for path, rows in by_path.items()]
+
+
+async def _send(send: Send, answer: Any, status: int) -> None:
+    if isinstance(answer, Reply):
+        reply = answer
+    elif answer is None:
+        reply = Reply(status=status)
+    else:
+        reply = Reply(_encode(answer), status=status)
+    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    if reply.body:
+        headers.append((b"content-type", reply.content_type))
+    elif reply.status in (204, 304):
+        headers = [*reply.headers]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

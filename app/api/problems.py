@@ -1,0 +1,54 @@
+"""Refusals as RFC 9457 documents. The one place where an error becomes a status, headers and bytes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from app.errors import InsufficientScope, MissingToken, Problem
+
+Header = tuple[bytes, bytes]
+
+MEDIA_TYPE: Final = "application/problem+json"
+_CHALLENGE: Final = b'Bearer realm="hellojohn"'
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457 §3; `code` is stable, `detail` is for humans, `field` names what was wrong with the request."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    field: str | None = None
+
+
+def document(problem: Problem, request_id: str) -> ProblemDocument:
+    return ProblemDocument(
+        type=f"urn:hellojohn:problem:{problem.code}",
+        title=problem.title,
+        status=problem.status,
+        detail=problem.detail,
+        code=problem.code,
+        request_id=request_id,
+        field=problem.field,
+    )
+
+
+def headers(problem: Problem) -> list[Header]:
+    """What the status obliges us to say: RFC 6750 §3 for 401 and 403, RFC 9110 §15.6.4 for 503."""
+    found: list[Header] = [(b"content-type", MEDIA_TYPE.encode())]
+    if isinstance(problem, MissingToken):
+        found.append((b"www-authenticate", _CHALLENGE))
+    elif problem.status == 401:
+        found.append((b"www-authenticate", _CHALLENGE + b', error="invalid_token"'))
+    elif isinstance(problem, InsufficientScope):
+        found.append((b"www-authenticate", _CHALLENGE + b', error="insufficient_scope"'))
+    elif problem.status == 503:
+        found.append((b"retry-after", b"1"))
+    elif problem.status in (413, 431):
+        found.append((b"connection", b"close"))
+    return found

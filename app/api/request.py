@@ -1,0 +1,96 @@
+"""One request as the door reads it: headers once, the query strictly, the body up to its limit."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope
+
+from app.errors import BodyTooLarge, HeadersTooLarge, MalformedRequest, UnsupportedMediaType, UriTooLong
+
+MAX_BODY: Final = 64 * 1024
+MAX_HEADERS: Final = 100
+MAX_HEADER_BYTES: Final = 16 * 1024
+MAX_TARGET: Final = 4 * 1024
+_BODY_SECONDS: Final = 10
+
+_SINGLE: Final = frozenset({b"authorization", b"x-tenant-id", b"content-type", b"content-length", b"if-none-match"})
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_JSON: Final = re.compile(rb'application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE)
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's `X-Request-ID` if it is harmless in logs and headers, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode() if _REQUEST_ID.fullmatch(value) else secrets.token_hex(16)
+    return secrets.token_hex(16)
+
+
+def headers(scope: Scope) -> dict[bytes, bytes]:
+    """Raises `HeadersTooLarge`, and `MalformedRequest` where a second value could be read another way."""
+    pairs = scope["headers"]
+    if len(pairs) > MAX_HEADERS or sum(len(name) + len(value) for name, value in pairs) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge
+    found: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name in found and name in _SINGLE:
+            raise MalformedRequest(f"The header {name.decode()} was sent twice", field=name.decode())
+        found[name] = value
+    return found
+
+
+def check_target(scope: Scope) -> None:
+    """Raises `UriTooLong`."""
+    path = scope.get("raw_path") or scope["path"].encode()
+    if len(path) + len(scope["query_string"]) > MAX_TARGET:
+        raise UriTooLong
+
+
+def query(raw: bytes) -> dict[str, Any]:
+    """Each name once. Raises `MalformedRequest`."""
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32)
+    except ValueError:
+        raise MalformedRequest("The query string cannot be read") from None
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise MalformedRequest("A query parameter was sent twice", field=name[:64])
+        found[name] = int(value) if name == "limit" and _is_number(value) else value
+    return found
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+async def body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    """The whole body, which must say it is JSON. Raises `UnsupportedMediaType`, and `BodyTooLarge` as soon as
+    the limit is passed, whatever Content-Length says."""
+    if not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
+        raise UnsupportedMediaType
+    if int(headers.get(b"content-length", b"0")) > MAX_BODY:
+        raise BodyTooLarge
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await _read(receive)
+    except TimeoutError:
+        raise MalformedRequest("The body did not arrive in time") from None
+
+
+async def _read(receive: Receive) -> bytes:
+    found = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedRequest("The body ended early")
+        found += message.get("body", b"")
+        if len(found) > MAX_BODY:
+            raise BodyTooLarge
+        if not message.get("more_body", False):
+            return found

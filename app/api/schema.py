@@ -1,0 +1,213 @@
+"""Requests and answers, as structs. Requests refuse names they do not know; `SessionView.of` is the only way in
+which a session leaves this service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.api.limits import canonical_ip, check_claims, check_metadata, check_session_id, rfc3339
+from app.errors import ValidationError
+from app.model import Reason, Session, Status
+from app.sessions import NewSession
+
+MAX_USER_AGENT: Final = 512
+MAX_ACTIVITY: Final = 500
+
+# `$(?!\n)` is the end of the text for Python, whose `$` alone would let a last line break pass.
+Identifier = Annotated[str, Meta(pattern=r"^[!-~]{1,128}$(?!\n)", description="1-128 visible ASCII characters")]
+UserAgent = Annotated[str, Meta(max_length=2_048, description=f"kept up to {MAX_USER_AGENT} characters")]
+IpAddress = Annotated[str, Meta(max_length=45, description="IPv4 or IPv6, without a zone id")]
+Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")]
+DeviceType = Annotated[str, Meta(pattern=r"^[!-~]{1,32}$(?!\n)")]
+Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}$(?!\n)")]
+SessionId = Annotated[str, Meta(max_length=64, examples=["ses_01HQ3V9K7M2N4P6R8T0W2Y4ABC"])]
+Limit = Annotated[int, Meta(ge=1, le=100)]
+Cursor = Annotated[str, Meta(max_length=256)]
+Duration = Annotated[str, Meta(max_length=16, examples=["30s", "15m", "1h", "30d"])]
+RevokeReason = Literal["signed_out", "revoked", "admin", "user_revoked"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What callers send."""
+
+
+class CreateSession(Request):
+    user_id: Identifier
+    org_id: Identifier | None = None
+    role: Identifier | None = None
+    mfa_verified: bool | None = None
+    user_agent: UserAgent | None = None
+    ip_address: IpAddress | None = None
+    country: Country | None = None
+    device_type: DeviceType | None = None
+    claims: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+    def new_session(self) -> NewSession:
+        """Raises `ValidationError`."""
+        check_claims(self.claims)
+        check_metadata(self.metadata)
+        return NewSession(
+            user_id=self.user_id,
+            org_id=self.org_id,
+            role=self.role,
+            mfa_verified=self.mfa_verified,
+            user_agent=None if self.user_agent is None else self.user_agent[:MAX_USER_AGENT],
+            ip_address=None if self.ip_address is None else canonical_ip(self.ip_address),
+            country=self.country,
+            device_type=self.device_type,
+            claims=self.claims,
+            metadata=self.metadata,
+        )
+
+
+class UpdateSession(Request):
+    """Absent: unchanged. `null`: cleared."""
+
+    org_id: Identifier | None | UnsetType = UNSET
+    role: Identifier | None | UnsetType = UNSET
+    mfa_verified: bool | None | UnsetType = UNSET
+    claims: dict[str, Any] | None | UnsetType = UNSET
+    metadata: dict[str, Any] | None | UnsetType = UNSET
+
+    def changes(self) -> dict[str, Any]:
+        """Raises `ValidationError`."""
+        found = _given(self)
+        check_claims(found.get("claims"))
+        check_metadata(found.get("metadata"))
+        return found
+
+
+class Refresh(Request):
+    refresh_token: Annotated[str, Meta(max_length=1_024)]
+
+
+class Verify(Request):
+    """Exactly one of both."""
+
+    token: Annotated[str, Meta(max_length=16_384)] | None = None
+    session_id: SessionId | None = None
+
+    def __post_init__(self) -> None:
+        if (self.token is None) == (self.session_id is None):
+            raise ValidationError("Exactly one of token and session_id is needed", field="token")
+
+
+class RevokeSessions(Request):
+    """Exactly one of `user_id` and `all: true`."""
+
+    user_id: Identifier | None = None
+    all: bool = False
+    except_session_id: SessionId | None = None
+    reason: RevokeReason | None = None
+
+    def __post_init__(self) -> None:
+        if (self.user_id is not None) == self.all:
+            raise ValidationError("Exactly one of user_id and all: true is needed", field="user_id")
+        if self.all and (self.except_session_id is not None or self.reason is not None):
+            raise ValidationError("except_session_id and reason belong to user_id", field="all")
+        if self.except_session_id is not None:
+            check_session_id(self.except_session_id, "except_session_id")
+
+
+class Activity(Request):
+    session_ids: Annotated[list[SessionId], Meta(min_length=1, max_length=MAX_ACTIVITY)]
+
+    def __post_init__(self) -> None:
+        for place, session_id in enumerate(self.session_ids):
+            check_session_id(session_id, f"session_ids[{place}]")
+
+
+class ConfigChange(Request):
+    """Durations as strings or as whole seconds. Absent: unchanged."""
+
+    session_duration: Duration | int | UnsetType = UNSET
+    access_token_ttl: Duration | int | UnsetType = UNSET
+    max_sessions_per_user: int | None | UnsetType = UNSET
+    idle_timeout: Duration | int | None | UnsetType = UNSET
+    on_limit: Literal["evict", "reject"] | UnsetType = UNSET
+    refresh_grace: Duration | int | UnsetType = UNSET
+
+    def changes(self) -> dict[str, Any]:
+        return _given(self)
+
+
+class TenantName(Request):
+    name: Name
+
+
+class NewApiKey(Request):
+    name: Name
+    mode: Literal["live", "test"] = "live"
+
+
+class PageQuery(Request):
+    limit: Limit = 20
+    cursor: Cursor | None = None
+
+
+class UserSessionsQuery(PageQuery):
+    status: Literal["active", "revoked", "expired", "all"] | None = None
+
+
+class SessionsQuery(UserSessionsQuery):
+    user_id: Identifier | None = None
+
+
+class RevokeQuery(Request):
+    reason: RevokeReason = "revoked"
+
+
+def _given(request: Request) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(request).items() if value is not UNSET}
+
+
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """Eleven fields always, `null` where unknown; the others only where they apply."""
+
+    id: str
+    user_id: str
+    tenant_id: str
+    status: Status
+    user_agent: str | None
+    ip_address: str | None
+    country: str | None
+    device_type: str | None
+    created_at: str
+    last_active_at: str
+    expires_at: str
+    org_id: str | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+    mfa_verified: bool | UnsetType = UNSET
+    claims: dict[str, Any] | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+    current: bool | UnsetType = UNSET
+    ended_at: str | UnsetType = UNSET
+    end_reason: Reason | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, session: Session, current: bool | None = None) -> SessionView:
+        return cls(
+            id=session.id,
+            user_id=session.user_id,
+            tenant_id=session.tenant_id,
+            status=session.status,
+            user_agent=session.user_agent,
+            ip_address=session.ip_address,
+            country=session.country,
+            device_type=session.device_type,
+            created_at=rfc3339(session.created_at),
+            last_active_at=rfc3339(session.last_active_at),
+            expires_at=rfc3339(session.expires_at),
+            org_id=UNSET if session.org_id is None else session.org_id,
+            role=UNSET if session.role is None else session.role,
+            mfa_verified=UNSET if session.mfa_verified is None else session.mfa_verified,
+            claims=session.claims or UNSET,
+            metadata=session.metadata or UNSET,
+            current=UNSET if current is None else current,
+            ended_at=UNSET if session.ended_at is None else rfc3339(session.ended_at),
+            end_reason=UNSET if session.end_reason is None else session.end_reason,
+        )

@@ -1,0 +1,201 @@
+"""What a tenant's backend asks of sessions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.api.call import Call
+from app.api.operation import Operation
+from app.api.schema import (
+    Activity,
+    CreateSession,
+    Refresh,
+    RevokeQuery,
+    RevokeSessions,
+    SessionsQuery,
+    SessionView,
+    UpdateSession,
+    Verify,
+)
+from app.api.views import Accepted, IssuedView, Revoked, SessionPage, UpdatedView, VerificationView
+from app.errors import (
+    RefreshTokenInvalid,
+    RefreshTokenReused,
+    SessionEnded,
+    SessionExpired,
+    SessionLimitReached,
+    SessionNotFound,
+    SessionRevoked,
+)
+from app.model import is_session_id
+
+
+async def create(call: Call) -> IssuedView:
+    body: CreateSession = call.body
+    return IssuedView.of(await call.runtime.sessions.create(call.tenant, body.new_session(), call.now))
+
+
+async def refresh(call: Call) -> IssuedView:
+    body: Refresh = call.body
+    issued = await call.runtime.sessions.refresh(body.refresh_token, call.now, call.caller.tenant_id)
+    return IssuedView.of(issued)
+
+
+async def verify(call: Call) -> VerificationView:
+    body: Verify = call.body
+    if body.session_id is not None and not is_session_id(body.session_id):
+        return VerificationView.unknown()
+    found = await call.runtime.sessions.verify(
+        call.tenant, call.now, token=body.token, session_id=body.session_id
+    )
+    return VerificationView.of(found)
+
+
+async def page(call: Call) -> SessionPage:
+    query: SessionsQuery = call.query
+    found = await call.runtime.sessions.page(
+        call.tenant,
+        call.now,
+        user_id=query.user_id,
+        status=query.status,
+        limit=query.limit,
+        cursor=query.cursor,
+    )
+    return SessionPage.of(found, query.limit)
+
+
+async def get(call: Call) -> SessionView:
+    return SessionView.of(await call.runtime.sessions.get(call.tenant, session_id(call), call.now))
+
+
+async def update(call: Call) -> UpdatedView:
+    body: UpdateSession = call.body
+    issued = await call.runtime.sessions.update(call.tenant, session_id(call), body.changes(), call.now)
+    return UpdatedView.of(issued)
+
+
+async def delete(call: Call) -> None:
+    query: RevokeQuery = call.query
+    await call.runtime.sessions.revoke(call.tenant, session_id(call), query.reason, call.now)
+
+
+async def revoke(call: Call) -> Revoked:
+    body: RevokeSessions = call.body
+    if body.user_id is None:
+        return Revoked(revoked=await call.runtime.sessions.revoke_all(call.tenant, call.now), session_ids=[])
+    ended = await call.runtime.sessions.revoke_user(
+        call.tenant, body.user_id, body.except_session_id, body.reason or "user_revoked", call.now
+    )
+    return Revoked(revoked=len(ended), session_ids=ended)
+
+
+async def activity(call: Call) -> Accepted:
+    body: Activity = call.body
+    return Accepted(accepted=await call.runtime.sessions.activity(call.tenant, body.session_ids, call.now))
+
+
+def session_id(call: Call) -> str:
+    """From the path. What has not the form of an id names nothing: raises `SessionNotFound`."""
+    text = call.path["session_id"]
+    if not is_session_id(text):
+        raise SessionNotFound
+    return text
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="POST",
+        path="/v1/sessions/verify",
+        name="verifySession",
+        summary="Is this access token, or this session, good now?",
+        handler=verify,
+        credential="key",
+        body=Verify,
+        answer=VerificationView,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/sessions",
+        name="createSession",
+        summary="Begin a session after a sign-in",
+        handler=create,
+        credential="key",
+        status=201,
+        body=CreateSession,
+        answer=IssuedView,
+        errors=(SessionLimitReached,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/sessions",
+        name="listSessions",
+        summary="A user's or the tenant's sessions, newest first; active ones unless status says otherwise",
+        handler=page,
+        credential="key",
+        query=SessionsQuery,
+        answer=SessionPage,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/sessions/refresh",
+        name="refreshSession",
+        summary="Exchange a refresh token for its successor and a new access token",
+        handler=refresh,
+        credential="optional_key",
+        body=Refresh,
+        answer=IssuedView,
+        errors=(RefreshTokenInvalid, RefreshTokenReused, SessionRevoked, SessionExpired),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/sessions/revoke",
+        name="revokeSessions",
+        summary="End all sessions of a user, or of the tenant",
+        handler=revoke,
+        credential="key",
+        body=RevokeSessions,
+        answer=Revoked,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/sessions/activity",
+        name="reportActivity",
+        summary="Sessions that a local verifier saw in use",
+        handler=activity,
+        credential="key",
+        body=Activity,
+        answer=Accepted,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/sessions/{session_id}",
+        name="getSession",
+        summary="One session, alive or ended",
+        handler=get,
+        credential="key",
+        answer=SessionView,
+        errors=(SessionNotFound,),
+    ),
+    Operation(
+        method="PATCH",
+        path="/v1/sessions/{session_id}",
+        name="updateSession",
+        summary="Change what the tokens of a living session say; null clears",
+        handler=update,
+        credential="key",
+        body=UpdateSession,
+        answer=UpdatedView,
+        errors=(SessionNotFound, SessionEnded),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/sessions/{session_id}",
+        name="revokeSession",
+        summary="End one session; repeatable",
+        handler=delete,
+        credential="key",
+        status=204,
+        query=RevokeQuery,
+        errors=(SessionNotFound,),
+    ),
+)

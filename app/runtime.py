@@ -1,0 +1,62 @@
+"""Opens what a process needs: one connection layer, the store and the use cases over it. API and worker share it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from app.activity import Activity
+from app.cursors import Cursors
+from app.device import Locator, device_type
+from app.keys import KeyRing, derive
+from app.sessions import Sessions
+from app.settings import Settings
+from app.store.base import Registry
+from app.store.redis import RedisSessionStore
+from app.store.registry import RedisRegistry
+from app.store.wire import open_wire
+from app.tenants import Tenants
+from app.tokens import AccessTokens, RefreshTokens
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    settings: Settings
+    sessions: Sessions
+    tenants: Tenants
+    keys: KeyRing
+    registry: Registry
+
+
+def now_ms() -> int:
+    """The one clock of a process: milliseconds since the epoch, read at the door and handed down."""
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
+    """Everything built and connected; on leaving, pending activity is written and the connections are closed."""
+    wire = await open_wire(settings.redis_url, settings.redis_timeout_ms)
+    locator = Locator(settings.geoip_file)
+    store, registry = RedisSessionStore(wire, settings.retention_ms), RedisRegistry(wire)
+    keys = KeyRing(registry, settings.secret)
+    tenants = Tenants(registry, store, derive(settings.secret, "api keys"))
+    sessions = Sessions(
+        store=store,
+        registry=registry,
+        tenants=tenants,
+        access=AccessTokens(keys, settings.issuer),
+        refresh=RefreshTokens(settings.secret),
+        cursors=Cursors(derive(settings.secret, "cursors")),
+        activity=Activity(store, now_ms),
+        device_of=device_type,
+        country_of=locator.country,
+    )
+    try:
+        yield Runtime(settings=settings, sessions=sessions, tenants=tenants, keys=keys, registry=registry)
+    finally:
+        await sessions.close()
+        await wire.close()
+        locator.close()

@@ -1,0 +1,337 @@
+"""The use cases: what a caller may ask of sessions. Each is one hop to the store and, for tokens, one signature."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from app.activity import Activity
+from app.cursors import Cursors
+from app.errors import (
+    InvalidToken,
+    Problem,
+    RefreshTokenInvalid,
+    RefreshTokenReused,
+    SessionEnded,
+    SessionExpired,
+    SessionNotFound,
+    SessionRevoked,
+    TenantNotFound,
+    TokenExpired,
+    ValidationError,
+)
+from app.model import (
+    SHARDS,
+    Reason,
+    Rules,
+    Session,
+    Tenant,
+    is_session_id,
+    new_session_id,
+    shard_in,
+    shard_of,
+)
+from app.store.base import Due, Registry, SessionStore, Touch
+from app.tenants import Tenants
+from app.tokens import AccessTokens, RefreshTokens
+
+_EVERY: Final = frozenset({"active", "revoked", "expired"})
+_DUE_PER_SHARD: Final = 100
+_WALK: Final = 32
+_INVALID: Final = (InvalidToken, TokenExpired, SessionNotFound, SessionRevoked, SessionExpired)
+
+
+class NewSession(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend says about a sign-in."""
+
+    user_id: str
+    org_id: str | None = None
+    role: str | None = None
+    mfa_verified: bool | None = None
+    user_agent: str | None = None
+    ip_address: str | None = None
+    country: str | None = None
+    device_type: str | None = None
+    claims: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Issued(msgspec.Struct, frozen=True, kw_only=True):
+    """A session with fresh tokens; `expires_in` seconds are for the access token."""
+
+    session: Session
+    access_token: str
+    expires_in: int
+    refresh_token: str | None = None
+    evicted: list[str] = []
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """`code` and `message` say why a token or session is not valid."""
+
+    valid: bool
+    claims: dict[str, Any] | None = None
+    session: Session | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+class SessionList(msgspec.Struct, frozen=True, kw_only=True):
+    sessions: list[Session]
+    has_more: bool
+    next_cursor: str | None = None
+
+
+class Sessions:
+    """Collaborators come in here; `device_of` and `country_of` fill in what a caller left out."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        registry: Registry,
+        tenants: Tenants,
+        access: AccessTokens,
+        refresh: RefreshTokens,
+        cursors: Cursors,
+        activity: Activity,
+        device_of: Callable[[str | None], str | None],
+        country_of: Callable[[str | None], str | None],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._tenants = tenants
+        self._access = access
+        self._refresh = refresh
+        self._cursors = cursors
+        self._activity = activity
+        self._device_of = device_of
+        self._country_of = country_of
+
+    async def create(self, tenant: Tenant, new: NewSession, now: int) -> Issued:
+        """Begin a session. Raises `SessionLimitReached` where the policy says `reject`."""
+        rules, details = tenant.rules, msgspec.structs.asdict(new)
+        details["device_type"] = new.device_type or self._device_of(new.user_agent)
+        details["country"] = new.country or self._country_of(new.ip_address)
+        session = Session(
+            id=new_session_id(tenant.id, new.user_id, now),
+            tenant_id=tenant.id,
+            expires_at=now + rules.duration,
+            last_active_at=now,
+            **details,
+        )
+        secret, digest = self._refresh.start()
+        created = await self._store.create(session, digest, rules, now)
+        first = self._refresh.first(created.session.id, tenant.id, new.user_id, secret)
+        return await self._issue(created.session, rules, now, first, created.evicted)
+
+    async def refresh(self, refresh_token: str, now: int, tenant_id: str | None = None) -> Issued:
+        """Exchange a refresh token (DESIGN §4). Raises `RefreshTokenInvalid`, `RefreshTokenReused`,
+        `SessionRevoked`, `SessionExpired`."""
+        presented = self._refresh.parse(refresh_token)
+        if tenant_id is not None and tenant_id != presented.tenant_id:
+            raise RefreshTokenInvalid
+        try:
+            tenant = await self._tenants.get(presented.tenant_id, now)
+        except TenantNotFound:
+            raise RefreshTokenInvalid from None
+        answer = await self._store.rotate(self._refresh.propose(presented), tenant.rules, now)
+        if answer.outcome == "missing" or answer.session is None:
+            raise RefreshTokenInvalid
+        if answer.outcome in ("reused", "ended"):
+            raise _why(answer.session)
+        successor = self._refresh.successor(presented, answer.branch)
+        return await self._issue(answer.session, tenant.rules, now, successor)
+
+    async def verify(
+        self, tenant: Tenant, now: int, *, token: str | None = None, session_id: str | None = None
+    ) -> Verification:
+        """Whether an access token, or a session, is good now. Counts as activity."""
+        try:
+            claims = None if token is None else await self._access.read(token, now, tenant.id)
+            sid: str = session_id or "" if claims is None else claims["session_id"]
+            user_id = None if claims is None else claims["sub"]
+            session = await self._living(tenant, sid, user_id, now)
+        except _INVALID as problem:
+            return Verification(valid=False, code=problem.code, message=problem.detail)
+        return Verification(valid=True, claims=claims, session=session)
+
+    async def authenticate(self, access_token: str, now: int) -> tuple[Tenant, Session]:
+        """An end user's own credential. Raises `InvalidToken`, `TokenExpired`, `SessionRevoked`, `SessionExpired`."""
+        claims = await self._access.read(access_token, now, None)
+        try:
+            tenant = await self._tenants.get(claims["tenant_id"], now)
+            return tenant, await self._living(tenant, claims["session_id"], claims["sub"], now)
+        except (TenantNotFound, SessionNotFound):
+            raise InvalidToken from None
+
+    async def get(self, tenant: Tenant, session_id: str, now: int) -> Session:
+        """A session, alive or ended. Raises `SessionNotFound`."""
+        session = await self._store.get(tenant.id, session_id, tenant.rules, now)
+        if session is None:
+            raise SessionNotFound
+        return session
+
+    async def page(
+        self,
+        tenant: Tenant,
+        now: int,
+        *,
+        user_id: str | None = None,
+        status: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> SessionList:
+        """A page of a user's or the whole tenant's sessions, newest first; `status` `None` means active."""
+        statuses = _EVERY if status == "all" else frozenset({status or "active"})
+        terms = (tenant.id, user_id, status)
+        before = None if cursor is None else self._cursors.open(cursor, *terms)
+        store, rules = self._store, tenant.rules
+        if user_id is None:
+            page = await store.list_tenant(tenant.id, statuses, limit, before, rules, now)
+        else:
+            page = await store.list_user(tenant.id, user_id, statuses, limit, before, rules, now)
+        following = None if page.next_before is None else self._cursors.seal(page.next_before, *terms)
+        return SessionList(sessions=page.sessions, has_more=page.more, next_cursor=following)
+
+    async def update(self, tenant: Tenant, session_id: str, changes: dict[str, Any], now: int) -> Issued:
+        """Change a living session's claims; the new access token says them. Raises `SessionEnded`."""
+        if not changes:
+            raise ValidationError("nothing to change")
+        session = await self._store.update(tenant.id, session_id, changes, tenant.rules, now)
+        if session is None:
+            raise SessionNotFound
+        if session.end_reason is not None:
+            raise SessionEnded
+        return await self._issue(session, tenant.rules, now, None)
+
+    async def revoke(self, tenant: Tenant, session_id: str, reason: Reason, now: int) -> bool:
+        """End one session; repeatable. Raises `SessionNotFound` if it never was."""
+        if await self._store.revoke(tenant.id, session_id, reason, tenant.rules, now):
+            return True
+        await self.get(tenant, session_id, now)
+        return False
+
+    async def revoke_user(
+        self, tenant: Tenant, user_id: str, except_id: str | None, reason: Reason, now: int
+    ) -> list[str]:
+        """End all of a user's sessions but one; the ids that ended."""
+        return await self._store.revoke_user(tenant.id, user_id, except_id, reason, tenant.rules, now)
+
+    async def revoke_all(self, tenant: Tenant, now: int) -> int:
+        """End every session of a tenant at once; the worker records them one by one."""
+        await self._registry.mark_pending(tenant.id, now)
+        return await self._store.cut_off(tenant.id, now)
+
+    async def activity(self, tenant: Tenant, session_ids: list[str], now: int) -> int:
+        """Sessions that a local verifier saw in use; how many of them are alive."""
+        found = await asyncio.gather(*(self._store.get(tenant.id, sid, tenant.rules, now) for sid in set(session_ids)))
+        living = [session for session in found if session is not None and session.end_reason is None]
+        step = tenant.rules.step
+        touches = [
+            Touch(session.id, tenant.id, session.user_id, now)
+            for session in living
+            if now - session.last_active_at >= step
+        ]
+        if touches:
+            await self._store.touch(touches, {tenant.id: tenant.rules}, now)
+        return len(living)
+
+    async def stats(self, tenant: Tenant, now: int) -> dict[str, int]:
+        """`active`: sessions not recorded as ended."""
+        return {"active": await self._store.count_tenant(tenant.id)}
+
+    async def sweep(self, now: int) -> int:
+        """One bounded pass over everything whose time has come; how many sessions ended."""
+        due = await self._store.due(now, _DUE_PER_SHARD)
+        return await self._store.sweep(due, await self._rules_of(due, now), now) if due else 0
+
+    async def apply_policies(self, now: int) -> int:
+        """Walk the tenants whose policy changed or that were cut off: end, evict and re-score what that concerns.
+        Returns how many tenants were done."""
+        done = 0
+        for tenant_id, at in await self._registry.pending(now):
+            rules = await self._tenants.rules(tenant_id, now)
+            if rules is None:
+                await self._store.cut_off(tenant_id, now)
+            for first in range(0, SHARDS, _WALK):
+                shards = range(first, first + _WALK)
+                await asyncio.gather(*(self._walk(tenant_id, shard, rules, now) for shard in shards))
+            await self._registry.clear_pending(tenant_id, at)
+            done += 1
+        return done
+
+    async def _walk(self, tenant_id: str, shard: int, rules: Rules | None, now: int) -> None:
+        after, users = "", set()
+        while members := await self._store.tenant_members(tenant_id, shard, after, 500):
+            await self._store.sweep(members, {} if rules is None else {tenant_id: rules}, now)
+            users |= {member.user_id for member in members}
+            if rules is not None:
+                for user_id in users:
+                    await self._store.evict(tenant_id, user_id, rules, now)
+            after, users = members[-1].session_id, set()
+
+    async def repair(self, shard: int, now: int) -> int:
+        """Mend one shard's indexes; how many entries were mended."""
+        cursor, mended = await self._store.repair(shard, 0, now)
+        while cursor:
+            cursor, more = await self._store.repair(shard, cursor, now)
+            mended += more
+        return mended
+
+    async def close(self) -> None:
+        await self._activity.close()
+
+    async def _rules_of(self, due: list[Due], now: int) -> dict[str, Rules]:
+        """The rules of every tenant concerned; deleted tenants have none."""
+        found: dict[str, Rules] = {}
+        for tenant_id in {item.tenant_id for item in due}:
+            rules = await self._tenants.rules(tenant_id, now)
+            if rules is not None:
+                found[tenant_id] = rules
+        return found
+
+    async def _living(self, tenant: Tenant, session_id: str, user_id: str | None, now: int) -> Session:
+        if user_id is not None and not _leads_to(session_id, tenant.id, user_id):
+            raise InvalidToken
+        session = await self._store.get(tenant.id, session_id, tenant.rules, now, user_id)
+        if session is None:
+            raise SessionNotFound
+        if session.end_reason == "expired":
+            raise SessionExpired
+        if session.end_reason is not None:
+            raise SessionRevoked(f"The session was ended: {session.end_reason}")
+        self._activity.note(session, tenant.rules, now)
+        return session
+
+    async def _issue(
+        self,
+        session: Session,
+        rules: Rules,
+        now: int,
+        refresh_token: str | None,
+        evicted: list[str] | None = None,
+    ) -> Issued:
+        token, expires_in = await self._access.mint(session, rules.token_ttl, now)
+        return Issued(
+            session=session,
+            access_token=token,
+            expires_in=expires_in,
+            refresh_token=refresh_token,
+            evicted=evicted or [],
+        )
+
+
+def _leads_to(session_id: str, tenant_id: str, user_id: str) -> bool:
+    return is_session_id(session_id) and shard_in(session_id) == shard_of(tenant_id, user_id)
+
+
+def _why(session: Session) -> Problem:
+    """The refusal that fits how a session ended."""
+    if session.end_reason == "refresh_token_reused":
+        return RefreshTokenReused()
+    if session.end_reason == "expired":
+        return SessionExpired()
+    return SessionRevoked(f"The session was ended: {session.end_reason}")

@@ -1,0 +1,132 @@
+"""Settings of one process, from the environment, built once and frozen. A wrong value is refused by name."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+Environment = Literal["development", "production"]
+_SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
+
+
+class SettingError(ValueError):
+    """A setting is missing or wrong; the message starts with its name."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """`secret` feeds every derived key (HKDF); `issuer` is the `iss` of every access token."""
+
+    redis_url: str
+    secret: bytes
+    admin_key: str
+    issuer: str
+    environment: Environment = "development"
+    arq_redis_url: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    geoip_file: str | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    redis_timeout_ms: int = 2_000
+    retention_ms: int = 86_400_000
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
+        environment = _choice(env, "HELLOJOHN_ENV", ("development", "production"), "development")
+        port = _number(env, "PORT", 8000, 1, 65_535)
+        return cls(
+            environment=environment,  # type: ignore[arg-type]
+            redis_url=_url(env, "REDIS_URL", "redis://127.0.0.1:6379/0"),
+            arq_redis_url=_url(env, "ARQ_REDIS_URL", None) if env.get("ARQ_REDIS_URL") else None,
+            secret=_secret(env, environment),
+            admin_key=_admin_key(env, environment),
+            issuer=_issuer(env, environment, port),
+            host=env.get("HOST", "127.0.0.1"),
+            port=port,
+            geoip_file=_file(env, "HELLOJOHN_GEOIP_FILE"),
+            log_level=_choice(  # type: ignore[arg-type]
+                env, "HELLOJOHN_LOG", ("debug", "info", "warning", "error"), "info"
+            ),
+            redis_timeout_ms=_number(env, "REDIS_TIMEOUT_MS", 2_000, 50, 60_000),
+            retention_ms=_number(env, "HELLOJOHN_RETENTION_HOURS", 24, 24, 24 * 90) * 3_600_000,
+        )
+
+
+def _choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
+    value = env.get(name) or default
+    if value not in allowed:
+        raise SettingError(f"{name} must be one of {', '.join(allowed)}")
+    return value
+
+
+def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise SettingError(f"{name} must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def _url(env: Mapping[str, str], name: str, default: str | None) -> str:
+    value = env.get(name) or default or ""
+    if urlsplit(value).scheme not in _SCHEMES:
+        raise SettingError(f"{name} must be a {', '.join(s + '://' for s in _SCHEMES)} address")
+    return value
+
+
+def _file(env: Mapping[str, str], name: str) -> str | None:
+    value = env.get(name) or None
+    if value is not None and not Path(value).is_file():
+        raise SettingError(f"{name} names no file")
+    return value
+
+
+def _secret(env: Mapping[str, str], environment: str) -> bytes:
+    value = env.get("HELLOJOHN_SECRET")
+    if value:
+        if len(value) < 32:
+            raise SettingError("HELLOJOHN_SECRET must have at least 32 characters")
+        return value.encode()
+    if environment == "production":
+        raise SettingError("HELLOJOHN_SECRET is required in production")
+    return _kept(env, "secret", secrets.token_urlsafe(48)).encode()
+
+
+def _admin_key(env: Mapping[str, str], environment: str) -> str:
+    value = env.get("HELLOJOHN_ADMIN_KEY")
+    if value:
+        if not value.startswith("mk_live_") or len(value) < 40 or not value.isascii():
+            raise SettingError("HELLOJOHN_ADMIN_KEY must be mk_live_ followed by at least 32 characters")
+        return value
+    if environment == "production":
+        raise SettingError("HELLOJOHN_ADMIN_KEY is required in production")
+    return _kept(env, "admin_key", "mk_live_" + secrets.token_urlsafe(32))
+
+
+def _issuer(env: Mapping[str, str], environment: str, port: int) -> str:
+    value = env.get("HELLOJOHN_ISSUER")
+    if value:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise SettingError("HELLOJOHN_ISSUER must be an http(s) address without query")
+        return value.rstrip("/")
+    if environment == "production":
+        raise SettingError("HELLOJOHN_ISSUER is required in production")
+    return f"http://127.0.0.1:{port}"
+
+
+def _kept(env: Mapping[str, str], name: str, fresh: str) -> str:
+    """In development: a value made once and kept in the data folder with mode 0600."""
+    folder = Path(env.get("HELLOJOHN_DATA") or ".data")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return (folder / name).read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        file.write(fresh)
+    return fresh

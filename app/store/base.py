@@ -1,0 +1,184 @@
+"""The store's contract: one method, one atomic act. Three implementations keep it, one suite checks it.
+
+`now` is the caller's time in milliseconds; no method reads a clock. `rules` are the tenant's at the time of the
+call. Every method may raise `StoreUnavailable`; a write may then have happened and is safe to repeat.
+A session of another tenant is a session that does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from app.model import ApiKey, Reason, Rules, SealedKey, Session, Tenant
+
+
+class Rotation(msgspec.Struct, frozen=True, kw_only=True):
+    """A refresh token presented, and the successor that would replace it (DESIGN §4).
+
+    `digest` is of the presented secret; `successor` of the one derived from it with `branch`, a random label.
+    """
+
+    session_id: str
+    tenant_id: str
+    user_id: str
+    generation: int
+    digest: bytes
+    successor: bytes
+    branch: bytes
+
+
+class Rotated(msgspec.Struct, frozen=True, kw_only=True):
+    """`outcome`: `rotated`; `replayed`: derive the successor with `branch`, not with the proposed one;
+    `ahead`: rotated, though the store had lost an earlier rotation; `reused`: theft, the session has been
+    ended by this call; `ended`: it was over before; `missing`: no such session.
+    """
+
+    outcome: Literal["rotated", "replayed", "ahead", "reused", "ended", "missing"]
+    session: Session | None = None
+    branch: bytes = b""
+
+
+class Created(msgspec.Struct, frozen=True, kw_only=True):
+    session: Session
+    evicted: list[str] = []
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A session whose turn has come in the due index."""
+
+    session_id: str
+    tenant_id: str
+    user_id: str
+
+
+class Touch(msgspec.Struct, frozen=True):
+    """A session seen in use at `seen`."""
+
+    session_id: str
+    tenant_id: str
+    user_id: str
+    seen: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Sessions newest first; `more` if others follow `next_before`."""
+
+    sessions: list[Session]
+    more: bool = False
+    next_before: str | None = None
+
+
+class SessionStore(Protocol):
+    """Sessions, their indexes and their events. `app/store/README.md` tells the data model."""
+
+    async def create(self, session: Session, digest: bytes, rules: Rules, now: int) -> Created:
+        """Begin a session; beyond `rules.limit` evict the least recently active, or with `rules.reject` raise
+        `SessionLimitReached`. The id may be renewed when a tenant's cut-off is newer than `now`."""
+
+    async def get(
+        self, tenant_id: str, session_id: str, rules: Rules, now: int, user_id: str | None = None
+    ) -> Session | None:
+        """One session, alive or a tombstone (`ended_at`, `end_reason`). With `user_id` one round trip."""
+
+    async def list_user(
+        self,
+        tenant_id: str,
+        user_id: str,
+        statuses: frozenset[str],
+        limit: int,
+        before: str | None,
+        rules: Rules,
+        now: int,
+    ) -> Page:
+        """A user's sessions, newest first, those with ids below `before`."""
+
+    async def list_tenant(
+        self, tenant_id: str, statuses: frozenset[str], limit: int, before: str | None, rules: Rules, now: int
+    ) -> Page:
+        """A tenant's sessions, newest first; a page may be short and still have `more`."""
+
+    async def count_tenant(self, tenant_id: str) -> int:
+        """How many sessions of a tenant have not been recorded as ended."""
+
+    async def rotate(self, rotation: Rotation, rules: Rules, now: int) -> Rotated:
+        """Exchange a refresh token by the protocol of DESIGN §4, in one round trip. Counts as activity."""
+
+    async def revoke(self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int) -> bool:
+        """End one session; True if this call ended it, False if it was over or never was."""
+
+    async def revoke_user(
+        self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int
+    ) -> list[str]:
+        """End all of a user's sessions but one; up to 500 in one act, more in several."""
+
+    async def cut_off(self, tenant_id: str, now: int) -> int:
+        """End every session of a tenant created up to `now`, at once, with one `tenant.revoked` event; the
+        sweep records them one by one. Returns how many it concerned."""
+
+    async def evict(self, tenant_id: str, user_id: str, rules: Rules, now: int) -> list[str]:
+        """Trim a user to `rules.limit` sessions, the least recently active first."""
+
+    async def touch(self, touches: list[Touch], rules: dict[str, Rules], now: int) -> list[str]:
+        """Record activity of sessions that are alive at `now`; the ids that were. `rules` by tenant."""
+
+    async def update(
+        self, tenant_id: str, session_id: str, changes: dict[str, Any], rules: Rules, now: int
+    ) -> Session | None:
+        """Change `org_id role mfa_verified claims metadata` of a live session (`None` clears) and tell verifiers.
+        Returns the session as it is afterwards, ended ones unchanged; `None` if there is none."""
+
+    async def due(self, now: int, limit: int) -> list[Due]:
+        """Sessions whose deadline or whose tombstone's time has come, up to `limit` for each shard."""
+
+    async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
+        """Settle them: end what is past its deadline, drop old tombstones, re-score the others. Returns how
+        many ended. A tenant without rules is a deleted one. Safe to run twice at once."""
+
+    async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
+        """Sessions of a tenant in one shard not recorded as ended, by age from `after` on (for policy changes)."""
+
+    async def repair(self, shard: int, cursor: int, now: int) -> tuple[int, int]:
+        """Mend one batch of one shard's indexes; returns the next cursor (0: done) and how many were mended."""
+
+
+class Registry(Protocol):
+    """Tenants, API keys and signing keys: few, small, read often, kept outside the shards."""
+
+    async def put_tenant(self, tenant: Tenant) -> bool:
+        """Write if the stored version is `tenant.version - 1` (0: it must not exist); False otherwise."""
+
+    async def tenant(self, tenant_id: str) -> Tenant | None: ...
+
+    async def tenants(self, after: str, limit: int) -> list[Tenant]:
+        """By id, those above `after`."""
+
+    async def put_api_key(self, key: ApiKey) -> None: ...
+
+    async def api_key(self, key_id: str) -> ApiKey | None: ...
+
+    async def api_keys(self, tenant_id: str) -> list[ApiKey]: ...
+
+    async def signing_keys(self) -> list[SealedKey]: ...
+
+    async def put_signing_keys(self, keys: list[SealedKey], seen: frozenset[str]) -> bool:
+        """Replace the ring if it still holds exactly the kids `seen`; False otherwise."""
+
+    async def count(self, tenant_id: str, counts: dict[str, int], now: int) -> None:
+        """Add to a tenant's statistics of the hour of `now`, for example `created` or `ended:evicted`."""
+
+    async def counts(self, tenant_id: str, now: int) -> dict[str, int]:
+        """The sums of the last 24 hours."""
+
+    async def mark_pending(self, tenant_id: str, at: int) -> None:
+        """Ask the worker to walk a tenant's sessions once `at` has come: its policy changed, or it was cut off."""
+
+    async def pending(self, now: int) -> list[tuple[str, int]]:
+        """Tenants to walk, each with the `at` that asked for it."""
+
+    async def clear_pending(self, tenant_id: str, at: int) -> None:
+        """The walk asked for at `at` is done; a newer request stays."""
+
+    async def clock(self) -> int:
+        """The store's own time in milliseconds; also the proof that it answers."""

@@ -1,0 +1,145 @@
+"""The wire of a cluster: one connection per primary, commands routed by the slot of their key.
+
+`MOVED`, `ASK` and `TRYAGAIN` mean that a command has not run, so it is sent again, a bounded number of times
+(Redis Cluster specification, "Redirection and resharding"). After a lost connection only the map is renewed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.crc import key_slot
+
+from app.errors import StoreUnavailable
+from app.store.connection import Connection, ReplyError, packed
+from app.store.wire import Argument, Script
+
+_REDIRECTS: Final = 16
+_ASKING: Final = packed("ASKING")
+
+Act = Callable[[Connection], Any]
+
+
+class ClusterWire:
+    def __init__(self, url: str, timeout_ms: int) -> None:
+        parts = urlsplit(url)
+        self._parts = parts._replace(scheme=parts.scheme.replace("+cluster", ""))
+        login, _, hosts = parts.netloc.rpartition("@")
+        self._login = f"{login}@" if login else ""
+        self._seeds = hosts.split(",")
+        self._timeout = timeout_ms
+        self._nodes: dict[str, Connection] = {}
+        self._slots: list[str] = []
+        self._renewing: asyncio.Task[None] | None = None
+        self._slot_of: dict[str, int] = {}
+
+    @classmethod
+    async def open(cls, url: str, timeout_ms: int) -> ClusterWire:
+        """A wire that learns the map with its first command, so that a process may start before the cluster."""
+        return cls(url, timeout_ms)
+
+    async def call(self, key: str, *command: Argument) -> Any:
+        return await self._route(key, lambda node: node.call(*command), command)
+
+    async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
+        packed = ("EVAL", script.text, len(keys), *keys, *args)
+        return await self._route(keys[0], lambda node: node.script(script, keys, args), packed)
+
+    async def each(self, *command: Argument) -> list[Any]:
+        if not self._slots:
+            await self._renew()
+        return await asyncio.gather(*(self._node(name).call(*command) for name in sorted(set(self._slots))))
+
+    async def close(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+        await asyncio.gather(*(node.close() for node in self._nodes.values()))
+
+    async def _route(self, key: str, act: Act, command: tuple[Any, ...]) -> Any:
+        slot = self._slot(key)
+        for attempt in range(_REDIRECTS):
+            if not self._slots:
+                await self._renew()
+            try:
+                return await act(self._node(self._slots[slot]))
+            except StoreUnavailable:
+                self._renew_soon()
+                raise
+            except ReplyError as error:
+                word, _, rest = str(error).partition(" ")
+                if word == "MOVED":
+                    self._slots[slot] = rest.split(" ")[1]
+                    self._renew_soon()
+                elif word == "ASK":
+                    return await self._ask(rest.split(" ")[1], command)
+                elif word == "TRYAGAIN":
+                    await asyncio.sleep(random.uniform(0.01, 0.02) * (attempt + 1))  # noqa: S311
+                else:
+                    raise
+        raise StoreUnavailable("the cluster keeps moving this slot")
+
+    async def _ask(self, name: str, command: tuple[Any, ...]) -> Any:
+        """ASKING and the command in one write on the node that is taking the slot over."""
+        node = self._node(name)
+        await node.call("PING")
+        asking, reply = node.send(_ASKING), node.send(packed(*command))
+        await asking
+        return await reply
+
+    def _slot(self, key: str) -> int:
+        """The slot of a key, remembered by hash tag."""
+        start = key.find("{")
+        tag = key[start + 1 : key.find("}", start)] if start >= 0 else key
+        slot = self._slot_of.get(tag)
+        if slot is None:
+            if len(self._slot_of) > 20_000:
+                self._slot_of.clear()
+            slot = self._slot_of[tag] = key_slot(key.encode())
+        return slot
+
+    def _node(self, name: str) -> Connection:
+        node = self._nodes.get(name)
+        if node is None:
+            url = urlunsplit(self._parts._replace(netloc=self._login + name))
+            node = self._nodes[name] = Connection(url, self._timeout)
+        return node
+
+    def _renew_soon(self) -> None:
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._learn())
+            self._renewing.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _renew(self) -> None:
+        self._renew_soon()
+        if self._renewing is not None:
+            await asyncio.shield(self._renewing)
+
+    async def _learn(self) -> None:
+        """Ask the nodes we know, then the seeds, for the map of slots."""
+        try:
+            for name in [*dict.fromkeys([*self._nodes, *self._seeds])]:
+                try:
+                    rows = await self._node(name).call("CLUSTER", "SLOTS")
+                except (StoreUnavailable, ReplyError):
+                    continue
+                slots = _map_of(rows, name)
+                if slots is not None:
+                    self._slots = slots
+                    return
+            raise StoreUnavailable("no node of the cluster knows the whole map")
+        finally:
+            self._renewing = None
+
+
+def _map_of(rows: list[Any], asked: str) -> list[str] | None:
+    """Slot number → primary, or `None` while slots are missing. An empty host means the node that was asked."""
+    slots: list[str] = [""] * 16_384
+    for first, last, primary, *_ in rows:
+        host = primary[0].decode() if primary[0] else asked.rpartition(":")[0]
+        for slot in range(first, last + 1):
+            slots[slot] = f"[{host}]:{primary[1]}" if ":" in host else f"{host}:{primary[1]}"
+    return slots if all(slots) else None

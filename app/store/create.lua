@@ -1,0 +1,36 @@
+-- No allow-oom flag, on purpose: when memory is full no session begins.
+-- Begin a session and evict the least recently active beyond the limit.
+-- KEYS session user ended tenant due cutoff events
+-- ARGV now retention tenant user sid idle cut cut_at not_after deadline limit reject keep_until field value …
+-- Returns {'ok', evicted…} | {'cut', ms}: take an id newer than that | {'settle', sid…} | {'over'} | {'limit'}
+local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local rules = rules_of(ARGV[6], ARGV[7], ARGV[8])
+local not_after, deadline, limit, keep_until = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[13])
+local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7]}
+local cutoff = cutoff_of(KEYS[6], tenant)
+
+if cutoff and created_ms(sid) <= cutoff then return {'cut', whole(cutoff)} end
+if redis.call('EXISTS', KEYS[1]) == 1 then return {'ok'} end
+
+local over = redis.call('ZCARD', where.user) + 1 - limit
+local evicted = {}
+if over > 0 then
+  local stale = unsettled(where, rules, cutoff, now)
+  if #stale > 0 then return {'settle', unpack(stale)} end
+  if ARGV[12] == '1' then return {'limit'} end
+  if over > BATCH then return {'over'} end
+  evicted = redis.call('ZRANGE', where.user, 0, over - 1)
+end
+
+for _, victim in ipairs(evicted) do
+  finish(where, victim, tenant, user, now, 'evicted', not_after, retention)
+end
+redis.call('HSET', KEYS[1], unpack(ARGV, 14))
+redis.call('PEXPIREAT', KEYS[1], whole(keep_until))
+redis.call('ZADD', where.user, whole(now), sid)
+if now + redis.call('PTTL', where.user) < keep_until then
+  redis.call('PEXPIREAT', where.user, whole(keep_until))
+end
+redis.call('ZADD', where.tenant, whole(created_ms(sid)), sid)
+redis.call('ZADD', where.due, deadline, sid)
+return {'ok', unpack(evicted)}

@@ -1,0 +1,133 @@
+"""A session as fields of a Redis hash, and back.
+
+A hash stays in the compact listpack encoding while each value has at most 64 bytes, so longer texts are cut into
+numbered fields (`ua`, `ua1`, `ua2` …). That alone decides between about 600 and 1,700 bytes per session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from app.model import REASONS, Rules, Session, natural_end
+
+_PIECE: Final = 64
+_MAX_PIECES: Final = 64
+
+Field = str | bytes | int
+
+_json_encode = msgspec.json.Encoder(order="deterministic").encode
+_json_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+_TEXTS: Final = {
+    "ua": "user_agent",
+    "ip": "ip_address",
+    "cc": "country",
+    "dev": "device_type",
+    "org": "org_id",
+    "role": "role",
+}
+
+
+def fields_of(session: Session, digest: bytes) -> list[Field]:
+    """The flat `field value …` list of a new session whose first refresh token has `digest`."""
+    flat: list[Field] = ["exp", session.expires_at, "act", session.last_active_at, "gen", 0, "cur", digest]
+    flat += pieces("tenant", session.tenant_id.encode())
+    flat += pieces("user", session.user_id.encode())
+    for name, attribute in _TEXTS.items():
+        value = getattr(session, attribute)
+        if value is not None:
+            flat += pieces(name, value.encode())
+    for name, value in changed_fields(
+        {"mfa_verified": session.mfa_verified, "claims": session.claims, "metadata": session.metadata}
+    ):
+        if value is not None:
+            flat += pieces(name, value)
+    return flat
+
+
+def changed_fields(changes: dict[str, Any]) -> Iterator[tuple[str, bytes | None]]:
+    """Field and value of each changeable attribute; `None` clears."""
+    for attribute, value in changes.items():
+        name = {"org_id": "org", "mfa_verified": "mfa", "metadata": "meta"}.get(attribute, attribute)
+        if value is None:
+            yield name, None
+        elif isinstance(value, bool):
+            yield name, b"1" if value else b"0"
+        elif isinstance(value, dict):
+            yield name, _json_encode(value)
+        else:
+            yield name, value.encode()
+
+
+def pieces(name: str, value: bytes) -> list[Field]:
+    """`value` cut into fields of at most 64 bytes."""
+    flat: list[Field] = [name, value[:_PIECE]]
+    for number, start in enumerate(range(_PIECE, len(value), _PIECE), 1):
+        flat += [f"{name}{number}", value[start : start + _PIECE]]
+    return flat
+
+
+def names_of(name: str) -> list[str]:
+    """Every field name that a long value may have used."""
+    return [name, *(f"{name}{number}" for number in range(1, _MAX_PIECES))]
+
+
+def session_of(
+    session_id: str, flat: list[bytes], active: bytes | float | None, ended: bytes | float | None
+) -> Session:
+    """The session from its hash, its score in the user's set and its score among the ended (either may be absent).
+
+    Raises `KeyError` if the hash is not a session's.
+    """
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    text = {attribute: joined(fields, name) for name, attribute in _TEXTS.items()}
+    claims, metadata, mfa = joined(fields, "claims"), joined(fields, "meta"), fields.get(b"mfa")
+    ended_at, reason = (None, None) if ended in (None, b"") else divmod(int(float(ended)), 16)
+    return Session(
+        id=session_id,
+        tenant_id=joined(fields, "tenant") or "",
+        user_id=joined(fields, "user") or "",
+        expires_at=int(fields[b"exp"]),
+        last_active_at=int(fields[b"act"]) if active in (None, b"") else int(float(active)),
+        generation=int(fields[b"gen"]),
+        mfa_verified=None if mfa is None else mfa == b"1",
+        claims=None if claims is None else _json_decode(claims),
+        metadata=None if metadata is None else _json_decode(metadata),
+        ended_at=ended_at,
+        end_reason=None if reason is None else REASONS[reason],
+        **text,
+    )
+
+
+def joined(fields: dict[bytes, bytes], name: str) -> str | None:
+    """A text put together again from its pieces."""
+    first = fields.get(name.encode())
+    if first is None or len(first) < _PIECE:
+        return None if first is None else first.decode()
+    whole, number = [first], 1
+    while (piece := fields.get(f"{name}{number}".encode())) is not None:
+        whole.append(piece)
+        number += 1
+    return b"".join(whole).decode()
+
+
+def judged(
+    session_id: str,
+    flat: list[bytes],
+    active: bytes | None,
+    ended: bytes | None,
+    cutoff: int | None,
+    rules: Rules,
+    now: int,
+) -> Session | None:
+    """The session as it is at `now`: alive only as a member of the user's set that time has not ended."""
+    if not flat or (active is None and ended is None):
+        return None
+    session = session_of(session_id, flat, active, None if active is not None else ended)
+    if active is None:
+        return session
+    end = natural_end(session, rules, cutoff, now)
+    return session if end is None else msgspec.structs.replace(session, ended_at=end[0], end_reason=end[1])

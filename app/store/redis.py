@@ -1,0 +1,322 @@
+"""`SessionStore` on Redis: each writing verb is the script of its name beside this file, reads are plain commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from app.errors import SessionLimitReached, StoreUnavailable
+from app.model import (
+    DAY,
+    SHARDS,
+    Reason,
+    Rules,
+    Session,
+    base32,
+    created_ms,
+    deadline,
+    new_session_id,
+    shard_in,
+    shard_of,
+)
+from app.store import keyspace, listing, mending
+from app.store.base import Created, Due, Page, Rotated, Rotation, Touch
+from app.store.record import Field, changed_fields, fields_of, judged, names_of, pieces, session_of
+from app.store.scripts import SCRIPTS
+from app.store.wire import Wire
+
+_KEEP = 7 * DAY
+_BATCH = 100
+_ATTEMPTS = 20
+_NO_RULES = Rules()
+
+Flat = list[Field]
+Item = TypeVar("Item", Due, Touch)
+Result = TypeVar("Result")
+
+
+class RedisSessionStore:
+    """Sessions in hashes, a sorted set per user as the authority, one due index and one event log per shard."""
+
+    def __init__(self, wire: Wire, retention_ms: int = DAY) -> None:
+        self._wire = wire
+        self._retention = retention_ms
+
+    async def create(self, session: Session, digest: bytes, rules: Rules, now: int) -> Created:
+        for _ in range(_ATTEMPTS):
+            answer = await self._create(session, digest, rules, now)
+            match answer[0]:
+                case b"ok":
+                    return Created(session=session, evicted=[sid.decode() for sid in answer[1:]])
+                case b"cut":
+                    session = _renewed(session, int(answer[1]) + 1)
+                case b"settle":
+                    await self._settle(session.tenant_id, session.user_id, answer[1:], rules, now)
+                case b"over":
+                    await self.evict(session.tenant_id, session.user_id, rules, now)
+                case _:
+                    raise SessionLimitReached
+        raise StoreUnavailable("the user's sessions change too fast")
+
+    async def _create(self, session: Session, digest: bytes, rules: Rules, now: int) -> list[bytes]:
+        keep_until = session.expires_at + max(self._retention, _KEEP)
+        args: Flat = [deadline(session.expires_at, now, rules), rules.limit, int(rules.reject), keep_until]
+        answer: list[bytes] = await self._act("create", session, rules, now, args + fields_of(session, digest))
+        return answer
+
+    async def get(
+        self, tenant_id: str, session_id: str, rules: Rules, now: int, user_id: str | None = None
+    ) -> Session | None:
+        shard, key = shard_in(session_id), keyspace.session(shard_in(session_id), session_id)
+        if user_id is None:
+            owner = await self._owner(session_id)
+            if owner is None or owner.tenant_id != tenant_id:
+                return None
+            user_id = owner.user_id
+        user = keyspace.user(shard, tenant_id, user_id)
+        flat, active, ended, cutoff, size = await asyncio.gather(
+            self._wire.call(key, "HGETALL", key),
+            self._wire.call(key, "ZSCORE", user, session_id),
+            self._wire.call(key, "ZSCORE", keyspace.ended(shard, tenant_id, user_id), session_id),
+            self._wire.call(key, "HGET", keyspace.cutoff(shard), tenant_id),
+            self._wire.call(key, "ZCARD", user),
+        )
+        if active is not None and size > rules.limit:
+            await self.evict(tenant_id, user_id, rules, now)
+            return await self.get(tenant_id, session_id, rules, now, user_id)
+        return judged(session_id, flat, active, ended, _int(cutoff), rules, now)
+
+    async def list_user(
+        self,
+        tenant_id: str,
+        user_id: str,
+        statuses: frozenset[str],
+        limit: int,
+        before: str | None,
+        rules: Rules,
+        now: int,
+    ) -> Page:
+        key = keyspace.user(shard_of(tenant_id, user_id), tenant_id, user_id)
+        if await self._wire.call(key, "ZCARD", key) > rules.limit:
+            await self.evict(tenant_id, user_id, rules, now)
+        return await listing.of_user(self._wire, tenant_id, user_id, statuses, limit, before, rules, now)
+
+    async def list_tenant(
+        self, tenant_id: str, statuses: frozenset[str], limit: int, before: str | None, rules: Rules, now: int
+    ) -> Page:
+        return await listing.of_tenant(self._wire, self.get, tenant_id, statuses, limit, before, rules, now)
+
+    async def count_tenant(self, tenant_id: str) -> int:
+        keys = [keyspace.tenant_index(shard, tenant_id) for shard in range(SHARDS)]
+        return sum(await asyncio.gather(*(self._wire.call(key, "ZCOUNT", key, 1, "+inf") for key in keys)))
+
+    async def rotate(self, rotation: Rotation, rules: Rules, now: int) -> Rotated:
+        args: Flat = [rules.limit, rules.grace, rotation.generation, rotation.digest]
+        args += [rotation.successor, rotation.branch]
+        for _ in range(_ATTEMPTS):
+            answer = await self._act("rotate", rotation, rules, now, args)
+            if answer[0] == b"missing":
+                return Rotated(outcome="missing")
+            if answer[0] == b"over":
+                await self.evict(rotation.tenant_id, rotation.user_id, rules, now)
+                continue
+            outcome, branch, active, ended, flat = answer
+            session = session_of(rotation.session_id, flat, active, ended)
+            return Rotated(outcome=outcome.decode(), session=session, branch=branch)
+        raise StoreUnavailable("the user's sessions change too fast")
+
+    async def revoke(self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int) -> bool:
+        owner = await self._owner(session_id)
+        if owner is None or owner.tenant_id != tenant_id:
+            return False
+        return bool(await self._act("revoke", owner, rules, now, [reason]))
+
+    async def revoke_user(
+        self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int
+    ) -> list[str]:
+        return await self._drain("revoke_user", tenant_id, user_id, except_id or "", rules, now, [reason])
+
+    async def evict(self, tenant_id: str, user_id: str, rules: Rules, now: int) -> list[str]:
+        return await self._drain("evict", tenant_id, user_id, rules.limit, rules, now, [])
+
+    async def cut_off(self, tenant_id: str, now: int) -> int:
+        home = shard_of(tenant_id, "")
+        others = [self._cut(shard, tenant_id, now, False) for shard in range(SHARDS) if shard != home]
+        return sum(await asyncio.gather(*others)) + await self._cut(home, tenant_id, now, True)
+
+    async def _cut(self, shard: int, tenant_id: str, now: int, announce: bool) -> int:
+        keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id), keyspace.events(shard)]
+        not_after = -(-(now + DAY) // 1_000)
+        args: Flat = [now, self._retention, tenant_id, base32(shard, 2), not_after, int(announce)]
+        count: int = await self._wire.script(SCRIPTS["cut_off"], keys, args)
+        return count
+
+    async def touch(self, touches: list[Touch], rules: dict[str, Rules], now: int) -> list[str]:
+        async def one(shard: int, batch: list[Touch]) -> list[bytes]:
+            keys, args = [keyspace.cutoff(shard)], [now]
+            for seen in batch:
+                keys.append(keyspace.session(shard, seen.session_id))
+                keys.append(keyspace.user(shard, seen.tenant_id, seen.user_id))
+                args += [seen.session_id, seen.tenant_id, seen.seen, *_rules(rules[seen.tenant_id])]  # type: ignore[list-item]
+            answer: list[bytes] = await self._wire.script(SCRIPTS["touch"], keys, args)
+            return answer
+
+        alive = await self._by_shard(touches, one)
+        return [sid.decode() for batch in alive for sid in batch]
+
+    async def update(
+        self, tenant_id: str, session_id: str, changes: dict[str, Any], rules: Rules, now: int
+    ) -> Session | None:
+        owner = await self._owner(session_id)
+        if owner is None or owner.tenant_id != tenant_id:
+            return None
+        drops: Flat = []
+        sets: Flat = []
+        for name, value in changed_fields(changes):
+            drops += names_of(name) if name in ("claims", "meta") else [name]
+            sets += [] if value is None else pieces(name, value)
+        answer = await self._act("update", owner, rules, now, [len(drops), *drops, *sets])
+        if answer[0] == b"missing":
+            return None
+        return session_of(session_id, answer[3], answer[1], answer[2])
+
+    async def due(self, now: int, limit: int) -> list[Due]:
+        keys = [keyspace.due(shard) for shard in range(SHARDS)]
+        rows: list[list[bytes]] = await asyncio.gather(
+            *(self._wire.call(key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit) for key in keys)
+        )
+        return await self._owners([sid.decode() for row in rows for sid in row])
+
+    async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
+        async def one(shard: int, batch: list[Due]) -> int:
+            keys = [keyspace.due(shard), keyspace.cutoff(shard), keyspace.events(shard)]
+            args: Flat = [now, self._retention]
+            for item in batch:
+                sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
+                keys += [keyspace.session(shard, sid), keyspace.user(shard, tenant_id, user_id)]
+                keys += [keyspace.ended(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)]
+                of_tenant = rules.get(tenant_id, _NO_RULES)
+                args += [sid, tenant_id, user_id, *_rules(of_tenant), of_tenant.not_after(now)]
+            ended: int = await self._wire.script(SCRIPTS["sweep"], keys, args)
+            return ended
+
+        return sum(await self._by_shard(due, one))
+
+    async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
+        key = keyspace.tenant_index(shard, tenant_id)
+        low = created_ms(after) if after else 1
+        sids: list[bytes] = await self._wire.call(key, "ZRANGE", key, low, "+inf", "BYSCORE", "LIMIT", 0, limit)
+        return await self._owners([sid.decode() for sid in sids if sid.decode() > after])
+
+    async def repair(self, shard: int, cursor: int, now: int) -> tuple[int, int]:
+        return await mending.repair(self._wire, self.sweep, shard, cursor, now)
+
+    async def _settle(self, tenant_id: str, user_id: str, sids: list[bytes], rules: Rules, now: int) -> None:
+        await self.sweep([Due(sid.decode(), tenant_id, user_id) for sid in sids], {tenant_id: rules}, now)
+
+    async def _act(self, verb: str, at: Due | Rotation | Session, rules: Rules, now: int, args: Flat) -> Any:
+        """Run the script of `verb` on one session: seven keys, nine common arguments, then its own."""
+        sid = at.id if isinstance(at, Session) else at.session_id
+        shard = shard_in(sid)
+        keys = [keyspace.session(shard, sid), *_user_keys(shard, at.tenant_id, at.user_id)]
+        common: Flat = [now, self._retention, at.tenant_id, at.user_id, sid, *_rules(rules)]
+        return await self._wire.script(SCRIPTS[verb], keys, [*common, rules.not_after(now), *args])
+
+    async def _drain(
+        self, verb: str, tenant_id: str, user_id: str, own: Field, rules: Rules, now: int, args: Flat
+    ) -> list[str]:
+        """Run a script on a user's set until it ends nothing more."""
+        keys = _user_keys(shard_of(tenant_id, user_id), tenant_id, user_id)
+        common: Flat = [now, self._retention, tenant_id, user_id, own, *_rules(rules), rules.not_after(now)]
+        ended: list[str] = []
+        for _ in range(_ATTEMPTS + rules.limit):
+            answer = await self._wire.script(SCRIPTS[verb], keys, [*common, *args])
+            if answer[0] == b"settle":
+                await self._settle(tenant_id, user_id, answer[1:], rules, now)
+            elif len(answer) == 1:
+                return ended
+            else:
+                ended += [sid.decode() for sid in answer[1:]]
+        raise StoreUnavailable("the user's sessions change too fast")
+
+    async def _by_shard(self, items: list[Item], act: Callable[[int, list[Item]], Awaitable[Result]]) -> list[Result]:
+        """Run `act` on batches of one shard each, side by side."""
+        shards: dict[int, list[Item]] = defaultdict(list)
+        for item in items:
+            shards[shard_in(item.session_id)].append(item)
+        return await asyncio.gather(
+            *(
+                act(shard, batch[start : start + _BATCH])
+                for shard, batch in shards.items()
+                for start in range(0, len(batch), _BATCH)
+            )
+        )
+
+    async def _owner(self, session_id: str) -> Due | None:
+        owners = await self.owners([session_id])
+        return owners[0] if owners else None
+
+    async def _owners(self, session_ids: list[str]) -> list[Due]:
+        """Tenant and user of each; ids whose hash is gone are dropped from the due index."""
+        found = await self.owners(session_ids)
+        known = {owner.session_id for owner in found}
+        lost = [sid for sid in session_ids if sid not in known]
+        keys = [keyspace.due(shard_in(sid)) for sid in lost]
+        await asyncio.gather(*(self._wire.call(k, "ZREM", k, sid) for k, sid in zip(keys, lost, strict=True)))
+        return found
+
+    async def owners(self, session_ids: list[str]) -> list[Due]:
+        """Tenant and user of each session that has a hash."""
+        keys = [keyspace.session(shard_in(sid), sid) for sid in session_ids]
+        names = ("tenant", "user", "user1")
+        rows = await asyncio.gather(*(self._wire.call(key, "HMGET", key, *names) for key in keys))
+        return [
+            Due(sid, tenant.decode(), (user + (more or b"")).decode())
+            for sid, (tenant, user, more) in zip(session_ids, rows, strict=True)
+            if tenant is not None and user is not None
+        ]
+
+
+def event_of(shard: int, entry: list[Any]) -> dict[str, Any]:
+    """A log entry as the event it stands for (DESIGN §7)."""
+    stream_id, flat = entry
+    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    event: dict[str, Any] = {"id": f"{base32(shard, 2)}-{stream_id.decode()}", "type": fields["t"]}
+    for short, name in (("n", "tenant_id"), ("u", "user_id"), ("s", "session_id"), ("r", "reason")):
+        if short in fields:
+            event[name] = fields[short]
+    event |= {"occurred_at": int(fields["at"]), "not_after": int(fields["na"])}
+    if "b" in fields:
+        event |= {"before": int(fields["b"]), "reason": "tenant_revoked"}
+    if "c" in fields:
+        event |= msgspec.json.decode("{" + fields["c"] + "}")
+    return event
+
+
+def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:
+    """The keys of a user's scripts in their order: user ended tenant due cutoff events."""
+    return [
+        keyspace.user(shard, tenant_id, user_id),
+        keyspace.ended(shard, tenant_id, user_id),
+        keyspace.tenant_index(shard, tenant_id),
+        keyspace.due(shard),
+        keyspace.cutoff(shard),
+        keyspace.events(shard),
+    ]
+
+
+def _rules(rules: Rules) -> list[Field]:
+    return [rules.idle or 0, rules.idle_cut, rules.idle_cut_at]
+
+
+def _renewed(session: Session, created: int) -> Session:
+    """The same session under an id of a later time, so that a cut-off does not concern it."""
+    return msgspec.structs.replace(session, id=new_session_id(session.tenant_id, session.user_id, created))
+
+
+def _int(value: bytes | None) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,122 @@
+"""`Registry` on Redis: tenants, API keys, signing keys, statistics. Each tenant and key is one small hash or string."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from app.model import DAY, HOUR, ApiKey, SealedKey, Tenant
+from app.store import keyspace
+from app.store.wire import Script, Wire
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+_PUT_TENANT: Final = Script.of(
+    "put_tenant",
+    """-- Write a tenant if nobody else did since it was read. KEYS tenant · ARGV seen version, new version, record
+local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
+if version ~= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'record', ARGV[3])
+return 1""",
+)
+_PUT_KEYS: Final = Script.of(
+    "put_keys",
+    """-- Replace the ring of signing keys if it still is what was seen. KEYS keys · ARGV how many, seen…, kid record…
+local seen = tonumber(ARGV[1])
+if redis.call('HLEN', KEYS[1]) ~= seen then return 0 end
+for i = 2, 1 + seen do
+  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 0 then return 0 end
+end
+redis.call('DEL', KEYS[1])
+if #ARGV > 1 + seen then redis.call('HSET', KEYS[1], unpack(ARGV, 2 + seen)) end
+return 1""",
+)
+_CLEAR: Final = Script.of(
+    "clear_pending",
+    """-- Forget a request unless a newer one came. KEYS pending · ARGV tenant, at
+local at = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if at and tonumber(at) <= tonumber(ARGV[2]) then redis.call('ZREM', KEYS[1], ARGV[1]) end
+return 1""",
+)
+
+
+class RedisRegistry:
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._tenant = msgspec.msgpack.Decoder(Tenant).decode
+        self._key = msgspec.msgpack.Decoder(ApiKey).decode
+        self._sealed = msgspec.msgpack.Decoder(SealedKey).decode
+
+    async def put_tenant(self, tenant: Tenant) -> bool:
+        key = keyspace.tenant(tenant.id)
+        if tenant.version == 1:
+            await self._wire.call(keyspace.TENANTS, "ZADD", keyspace.TENANTS, 0, tenant.id)
+        args = [tenant.version - 1, tenant.version, _encode(tenant)]
+        return bool(await self._wire.script(_PUT_TENANT, [key], args))
+
+    async def tenant(self, tenant_id: str) -> Tenant | None:
+        key = keyspace.tenant(tenant_id)
+        record = await self._wire.call(key, "HGET", key, "record")
+        return None if record is None else self._tenant(record)
+
+    async def tenants(self, after: str, limit: int) -> list[Tenant]:
+        low = f"({after}" if after else "-"
+        ids = await self._wire.call(keyspace.TENANTS, "ZRANGE", keyspace.TENANTS, low, "+", "BYLEX", "LIMIT", 0, limit)
+        found = await asyncio.gather(*(self.tenant(tenant_id.decode()) for tenant_id in ids))
+        return [tenant for tenant in found if tenant is not None]
+
+    async def put_api_key(self, key: ApiKey) -> None:
+        index, own = keyspace.tenant_api_keys(key.tenant_id), keyspace.api_key(key.id)
+        await self._wire.call(index, "ZADD", index, key.created_at, key.id)
+        await self._wire.call(own, "SET", own, _encode(key))
+
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        own = keyspace.api_key(key_id)
+        record = await self._wire.call(own, "GET", own)
+        return None if record is None else self._key(record)
+
+    async def api_keys(self, tenant_id: str) -> list[ApiKey]:
+        index = keyspace.tenant_api_keys(tenant_id)
+        ids = await self._wire.call(index, "ZRANGE", index, 0, -1)
+        found = await asyncio.gather(*(self.api_key(key_id.decode()) for key_id in ids))
+        return [key for key in found if key is not None]
+
+    async def signing_keys(self) -> list[SealedKey]:
+        rows = await self._wire.call(keyspace.SIGNING_KEYS, "HVALS", keyspace.SIGNING_KEYS)
+        return [self._sealed(row) for row in rows]
+
+    async def put_signing_keys(self, keys: list[SealedKey], seen: frozenset[str]) -> bool:
+        args: list[str | bytes | int] = [len(seen), *seen]
+        for key in keys:
+            args += [key.kid, _encode(key)]
+        return bool(await self._wire.script(_PUT_KEYS, [keyspace.SIGNING_KEYS], args))
+
+    async def count(self, tenant_id: str, counts: dict[str, int], now: int) -> None:
+        key = keyspace.stats(tenant_id, now // HOUR)
+        calls = [self._wire.call(key, "HINCRBY", key, name, count) for name, count in counts.items()]
+        await asyncio.gather(*calls, self._wire.call(key, "PEXPIRE", key, DAY + 2 * HOUR))
+
+    async def counts(self, tenant_id: str, now: int) -> dict[str, int]:
+        keys = [keyspace.stats(tenant_id, now // HOUR - ago) for ago in range(24)]
+        sums: dict[str, int] = {}
+        for flat in await asyncio.gather(*(self._wire.call(key, "HGETALL", key) for key in keys)):
+            for name, count in zip(flat[::2], flat[1::2], strict=True):
+                sums[name.decode()] = sums.get(name.decode(), 0) + int(count)
+        return sums
+
+    async def mark_pending(self, tenant_id: str, at: int) -> None:
+        await self._wire.call(keyspace.PENDING, "ZADD", keyspace.PENDING, "GT", at, tenant_id)
+
+    async def pending(self, now: int) -> list[tuple[str, int]]:
+        key = keyspace.PENDING
+        flat = await self._wire.call(key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, 100, "WITHSCORES")
+        return [(name.decode(), int(float(at))) for name, at in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def clear_pending(self, tenant_id: str, at: int) -> None:
+        await self._wire.script(_CLEAR, [keyspace.PENDING], [tenant_id, at])
+
+    async def clock(self) -> int:
+        seconds, micros = await self._wire.call(keyspace.TENANTS, "TIME")
+        return int(seconds) * 1_000 + int(micros) // 1_000

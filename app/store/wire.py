@@ -1,0 +1,52 @@
+"""What the store asks of a server, whether it is one node or a cluster."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+Argument = str | bytes | int | float
+
+
+class Script(msgspec.Struct, frozen=True):
+    """A Lua script and the digest that EVALSHA names it by (SHA-1 is Redis's choice, not a secret's keeper)."""
+
+    name: str
+    text: str
+    sha: str
+
+    @classmethod
+    def of(cls, name: str, text: str) -> Script:
+        return cls(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+class Wire(Protocol):
+    """Commands that were asked for within one tick of the event loop travel in one write.
+
+    Replies are bytes, integers, lists or `None`. Raises `StoreUnavailable` when the server does not answer in time
+    or is in no state to serve; a write may then have happened and is never sent again by this layer.
+    """
+
+    async def call(self, key: str, *command: Argument) -> Any:
+        """One command; `key` decides the node of a cluster."""
+
+    async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
+        """Run a script by its digest, or by its text where the server does not know it; `keys[0]` decides the node."""
+
+    async def each(self, *command: Argument) -> list[Any]:
+        """One command on every primary."""
+
+    async def close(self) -> None: ...
+
+
+async def open_wire(url: str, timeout_ms: int) -> Wire:
+    """A wire to `redis:// rediss:// unix://`, or to a cluster with `redis+cluster://host:port,host:port`."""
+    from app.store.cluster import ClusterWire
+    from app.store.connection import Connection, SingleWire
+
+    if "+cluster" in urlsplit(url).scheme:
+        return await ClusterWire.open(url, timeout_ms)
+    return SingleWire(Connection(url, timeout_ms))

@@ -1,0 +1,171 @@
+"""Tokens, written and read. Access tokens are JWTs (RFC 9068); refresh tokens are opaque to everyone but this file.
+
+A refresh token is `rt_` and the base64url of: version, generation, session, tenant, user, a 256-bit secret and a
+128-bit MAC over all of it. The MAC makes forgeries and typing errors visible without asking the store. A successor's
+secret is derived from its parent's, so that a repeated refresh gets the same answer though no token is kept.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Any, Final
+
+import msgspec
+from joserfc import jwt
+
+from app.client.claims import ALGORITHM, REGISTRY, TYPE, InvalidAccessToken, verify
+from app.errors import InvalidToken, RefreshTokenInvalid, TokenExpired
+from app.keys import KeyRing, derive
+from app.model import Session, is_session_id, shard_in, shard_of
+from app.store.base import Rotation
+
+_VERSION: Final = 1
+_SECRET: Final = 32
+_MAC: Final = 16
+_DIGEST: Final = 16
+_MAX_CHARS: Final = 512
+_HEAD: Final = struct.Struct(">BIBBB")
+
+
+class AccessTokens:
+    def __init__(self, keys: KeyRing, issuer: str) -> None:
+        self._keys = keys
+        self._issuer = issuer
+
+    async def mint(self, session: Session, ttl_ms: int, now: int) -> tuple[str, int]:
+        """A signed token and the seconds it is good for: min(ttl, what is left of the session)."""
+        key = await self._keys.signer(now)
+        issued = now // 1_000
+        expires = min(now + ttl_ms, session.expires_at) // 1_000
+        claims: dict[str, Any] = {
+            **(session.claims or {}),
+            "iss": self._issuer,
+            "aud": session.tenant_id,
+            "sub": session.user_id,
+            "session_id": session.id,
+            "tenant_id": session.tenant_id,
+            "mfa_verified": bool(session.mfa_verified),
+            "iat": issued,
+            "exp": expires,
+            "jti": secrets.token_urlsafe(16),
+        }
+        claims |= {n: v for n, v in (("org_id", session.org_id), ("role", session.role)) if v is not None}
+        header = {"alg": ALGORITHM, "typ": TYPE, "kid": key.kid}
+        token = jwt.encode(header, claims, key, algorithms=[ALGORITHM], registry=REGISTRY)
+        return token, max(0, expires - issued)
+
+    async def read(self, token: str, now: int, audience: str | None) -> dict[str, Any]:
+        """The claims of a good token. Raises `InvalidToken`, `TokenExpired`."""
+        try:
+            return verify(token, await self._keys.verifiers(now), self._issuer, audience, now // 1_000)
+        except InvalidAccessToken as error:
+            if error.code == "token_expired":
+                raise TokenExpired from None
+            raise InvalidToken from None
+
+
+class Presented(msgspec.Struct, frozen=True, kw_only=True):
+    """A refresh token that we issued, whatever has become of it."""
+
+    session_id: str
+    tenant_id: str
+    user_id: str
+    generation: int
+    secret: bytes
+
+
+class RefreshTokens:
+    def __init__(self, secret: bytes) -> None:
+        self._mac_key = derive(secret, "refresh token MAC")
+        self._pepper = derive(secret, "refresh token digest")
+        self._chain = derive(secret, "refresh token successor")
+
+    def start(self) -> tuple[bytes, bytes]:
+        """Secret and digest of a first token."""
+        fresh = secrets.token_bytes(_SECRET)
+        return fresh, self._digest(fresh)
+
+    def first(self, session_id: str, tenant_id: str, user_id: str, secret: bytes) -> str:
+        """The text of a session's first token."""
+        return self._text(session_id, tenant_id, user_id, 0, secret)
+
+    def parse(self, text: str) -> Presented:
+        """Raises `RefreshTokenInvalid` for everything that this deployment did not issue."""
+        raw = _decoded(text)
+        body, mac = raw[:-_MAC], raw[-_MAC:]
+        if not hmac.compare_digest(mac, self._mac(body)):
+            raise RefreshTokenInvalid
+        version, generation, *lengths = _HEAD.unpack_from(body)
+        fields = body[_HEAD.size :]
+        if version != _VERSION or len(fields) != sum(lengths) + _SECRET:
+            raise RefreshTokenInvalid
+        session_id, tenant_id, user_id = _cut(fields, lengths)
+        if not is_session_id(session_id) or shard_in(session_id) != shard_of(tenant_id, user_id):
+            raise RefreshTokenInvalid
+        return Presented(
+            session_id=session_id,
+            tenant_id=tenant_id,
+            user_id=user_id,
+            generation=generation,
+            secret=fields[-_SECRET:],
+        )
+
+    def propose(self, presented: Presented) -> Rotation:
+        """What to ask of the store: the successor under a fresh random branch."""
+        branch = secrets.token_bytes(8)
+        return Rotation(
+            session_id=presented.session_id,
+            tenant_id=presented.tenant_id,
+            user_id=presented.user_id,
+            generation=presented.generation,
+            digest=self._digest(presented.secret),
+            successor=self._digest(self._derived(presented, branch)),
+            branch=branch,
+        )
+
+    def successor(self, presented: Presented, branch: bytes) -> str:
+        """The successor under the branch that the store kept; the same for everyone who asks."""
+        secret = self._derived(presented, branch)
+        return self._text(
+            presented.session_id, presented.tenant_id, presented.user_id, presented.generation + 1, secret
+        )
+
+    def _text(self, session_id: str, tenant_id: str, user_id: str, generation: int, secret: bytes) -> str:
+        names = [name.encode() for name in (session_id, tenant_id, user_id)]
+        body = b"".join([_HEAD.pack(_VERSION, generation, *map(len, names)), *names, secret])
+        return "rt_" + urlsafe_b64encode(body + self._mac(body)).decode().rstrip("=")
+
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.digest(self._mac_key, body, "sha256")[:_MAC]
+
+    def _digest(self, secret: bytes) -> bytes:
+        return hmac.digest(self._pepper, secret, "sha256")[:_DIGEST]
+
+    def _derived(self, parent: Presented, branch: bytes) -> bytes:
+        material = parent.secret + (parent.generation + 1).to_bytes(4) + branch
+        return hmac.digest(self._chain, material, "sha256")
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of canonical base64url behind `rt_`."""
+    if len(text) > _MAX_CHARS or not text.startswith("rt_") or not text.isascii() or len(text) % 4 == 0:
+        raise RefreshTokenInvalid
+    try:
+        raw = urlsafe_b64decode(text[3:] + "=" * (-(len(text) - 3) % 4))
+    except ValueError:
+        raise RefreshTokenInvalid from None
+    canonical = urlsafe_b64encode(raw).decode().rstrip("=") == text[3:]
+    if not canonical or len(raw) < _HEAD.size + _SECRET + _MAC:
+        raise RefreshTokenInvalid
+    return raw
+
+
+def _cut(fields: bytes, lengths: list[int]) -> list[str]:
+    texts, start = [], 0
+    for length in lengths:
+        texts.append(fields[start : start + length].decode())
+        start += length
+    return texts

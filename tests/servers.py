@@ -1,0 +1,68 @@
+"""Real servers for the tests: one Valkey, or a cluster of three masters, as child processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from app.embedded import Embedded, free_port
+
+SLOTS = 16_384
+
+
+class Cluster:
+    """Three masters without replicas. Node `i` serves the `i`-th third of the slots."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = [Embedded(folder / f"node{i}", extra=_cluster_options()) for i in range(3)]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def start(self) -> Cluster:
+        for node in self.nodes:
+            node.start()
+        for i, node in enumerate(self.nodes):
+            first, last = SLOTS * i // 3, SLOTS * (i + 1) // 3 - 1
+            command(node, "CLUSTER", "ADDSLOTSRANGE", first, last)
+            command(node, "CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+        for node in self.nodes[1:]:
+            bus = int(command(node, "CONFIG", "GET", "cluster-port")["cluster-port"])
+            command(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        for node in self.nodes:
+            wait_until(lambda node=node: _is_whole(node), "the cluster to be whole")  # type: ignore[misc]
+        return self
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+
+def command(node: Embedded, *words: str | int) -> Any:
+    """The node's decoded answer to one command, asked over a connection of its own."""
+    with Redis(port=node.port, decode_responses=True) as client:
+        return client.execute_command(" ".join(map(str, words[:2])), *words[2:])
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    """Return as soon as `holds()`; fail by name when it never does."""
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
+
+
+def _cluster_options() -> list[str]:
+    options = {"enabled": "yes", "port": str(free_port()), "node-timeout": "2000"}
+    return [word for name, value in options.items() for word in (f"--cluster-{name}", value)]
+
+
+def _is_whole(node: Embedded) -> bool:
+    info = command(node, "CLUSTER", "INFO")
+    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3")

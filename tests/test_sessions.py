@@ -1,0 +1,244 @@
+"""The use cases on a real server: what a caller may rely on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.errors import (
+    InvalidApiKey,
+    RefreshTokenInvalid,
+    RefreshTokenReused,
+    SessionEnded,
+    SessionExpired,
+    SessionLimitReached,
+    SessionNotFound,
+    SessionRevoked,
+    TenantNotFound,
+    ValidationError,
+)
+from app.model import DAY, MINUTE, Tenant
+from app.runtime import Runtime, now_ms, open_runtime
+from app.sessions import Issued, NewSession
+from app.settings import Settings
+
+SECRET = b"a secret of forty characters for testing"
+
+
+def settings(url: str) -> Settings:
+    return Settings(redis_url=url, secret=SECRET, admin_key="mk_live_" + "a" * 40, issuer="https://sessions.example")
+
+
+@pytest.fixture(params=["single", "cluster"])
+async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[Runtime]:
+    name = "valkey_url" if request.param == "single" else "cluster_url"
+    async with open_runtime(settings(request.getfixturevalue(name))) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def tenant(runtime: Runtime) -> Tenant:
+    return await runtime.tenants.create("Acme", now_ms())
+
+
+async def sign_in(runtime: Runtime, tenant: Tenant, user: str = "usr_1", now: int | None = None) -> Issued:
+    return await runtime.sessions.create(tenant, NewSession(user_id=user), now_ms() if now is None else now)
+
+
+async def test_a_new_session_verifies_and_says_what_was_given(runtime: Runtime, tenant: Tenant) -> None:
+    new = NewSession(user_id="usr_1", role="admin", claims={"plan": "pro"}, user_agent="Mozilla/5.0 (Windows NT 10.0)")
+    issued = await runtime.sessions.create(tenant, new, now_ms())
+    verified = await runtime.sessions.verify(tenant, now_ms(), token=issued.access_token)
+    assert verified.valid and verified.claims is not None and verified.session is not None
+    assert verified.claims["role"] == "admin" and verified.claims["plan"] == "pro"
+    assert verified.session.device_type == "desktop"
+    assert issued.session.expires_at == issued.session.created_at + 30 * DAY
+
+
+async def test_a_hundred_parallel_refreshes_make_one_rotation(runtime: Runtime, tenant: Tenant) -> None:
+    issued = await sign_in(runtime, tenant)
+    assert issued.refresh_token is not None
+    answers = await asyncio.gather(*(runtime.sessions.refresh(issued.refresh_token, now_ms()) for _ in range(100)))
+    assert len({answer.refresh_token for answer in answers}) == 1
+    assert {answer.session.generation for answer in answers} == {1}
+    assert (await runtime.sessions.verify(tenant, now_ms(), token=issued.access_token)).valid
+
+
+async def test_a_lost_reply_is_retried_hours_later(runtime: Runtime, tenant: Tenant) -> None:
+    now = now_ms()
+    issued = await sign_in(runtime, tenant, now=now)
+    lost = await runtime.sessions.refresh(issued.refresh_token or "", now)
+    retried = await runtime.sessions.refresh(issued.refresh_token or "", now + 5 * 60 * MINUTE)
+    assert retried.refresh_token != lost.refresh_token
+    again = await runtime.sessions.refresh(retried.refresh_token or "", now + 6 * 60 * MINUTE)
+    assert again.session.generation == 2
+    with pytest.raises(RefreshTokenReused):
+        await runtime.sessions.refresh(lost.refresh_token or "", now + 6 * 60 * MINUTE)
+
+
+async def test_an_old_token_ends_the_session_once(runtime: Runtime, tenant: Tenant) -> None:
+    issued = await sign_in(runtime, tenant)
+    second = await runtime.sessions.refresh(issued.refresh_token or "", now_ms())
+    third = await runtime.sessions.refresh(second.refresh_token or "", now_ms())
+    for token in (issued.refresh_token, issued.refresh_token, third.refresh_token):
+        with pytest.raises(RefreshTokenReused):
+            await runtime.sessions.refresh(token or "", now_ms())
+    session = await runtime.sessions.get(tenant, issued.session.id, now_ms())
+    assert session.end_reason == "refresh_token_reused"
+
+
+async def test_a_flipped_bit_anywhere_changes_nothing(runtime: Runtime, tenant: Tenant) -> None:
+    issued = await sign_in(runtime, tenant)
+    token = issued.refresh_token or ""
+    for place in range(len(token)):
+        damaged = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+        with pytest.raises(RefreshTokenInvalid):
+            await runtime.sessions.refresh(damaged, now_ms())
+    assert (await runtime.sessions.refresh(token, now_ms())).session.generation == 1
+
+
+async def test_another_tenant_neither_reads_nor_consumes(runtime: Runtime, tenant: Tenant) -> None:
+    other = await runtime.tenants.create("Other", now_ms())
+    issued = await sign_in(runtime, tenant)
+    with pytest.raises(RefreshTokenInvalid):
+        await runtime.sessions.refresh(issued.refresh_token or "", now_ms(), other.id)
+    with pytest.raises(SessionNotFound):
+        await runtime.sessions.get(other, issued.session.id, now_ms())
+    with pytest.raises(SessionNotFound):
+        await runtime.sessions.revoke(other, issued.session.id, "revoked", now_ms())
+    assert not (await runtime.sessions.verify(other, now_ms(), token=issued.access_token)).valid
+    assert not (await runtime.sessions.verify(other, now_ms(), session_id=issued.session.id)).valid
+    assert await runtime.sessions.revoke_user(other, "usr_1", None, "user_revoked", now_ms()) == []
+    assert (await runtime.sessions.refresh(issued.refresh_token or "", now_ms(), tenant.id)).session.generation == 1
+
+
+async def test_expiry_needs_no_worker(runtime: Runtime, tenant: Tenant) -> None:
+    now = now_ms()
+    issued = await sign_in(runtime, tenant, now=now)
+    end = issued.session.expires_at
+    assert (await runtime.sessions.verify(tenant, end - 1, session_id=issued.session.id)).valid
+    assert (await runtime.sessions.verify(tenant, end, session_id=issued.session.id)).code == "session_expired"
+    with pytest.raises(SessionExpired):
+        await runtime.sessions.refresh(issued.refresh_token or "", end)
+    listed = await runtime.sessions.page(tenant, end, user_id="usr_1", status="expired")
+    assert [session.id for session in listed.sessions] == [issued.session.id]
+
+
+async def test_a_policy_change_is_in_force_within_a_second_and_wakes_no_one(runtime: Runtime, tenant: Tenant) -> None:
+    now = now_ms()
+    issued = await sign_in(runtime, tenant, now=now)
+    await runtime.tenants.set_policy(tenant.id, {"idle_timeout": "10m"}, now)
+    changed = await runtime.tenants.get(tenant.id, now + 1_000)
+    late = now + 11 * MINUTE
+    assert not (await runtime.sessions.verify(changed, late, session_id=issued.session.id)).valid
+    longer = await runtime.tenants.set_policy(tenant.id, {"idle_timeout": "30d"}, late)
+    verdict = await runtime.sessions.verify(longer, late + 1, session_id=issued.session.id)
+    assert not verdict.valid and verdict.code == "session_revoked"
+
+
+async def test_a_lowered_limit_ends_the_least_recently_active_at_the_next_use(runtime: Runtime, tenant: Tenant) -> None:
+    now = now_ms()
+    issued = [await sign_in(runtime, tenant, now=now + step) for step in range(5)]
+    changed = await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 2}, now + 10)
+    verdicts = [
+        (await runtime.sessions.verify(changed, now + 20, token=one.access_token)).valid for one in reversed(issued)
+    ]
+    assert verdicts == [True, True, False, False, False]
+
+
+async def test_reject_refuses_the_sign_in_and_ends_no_one(runtime: Runtime, tenant: Tenant) -> None:
+    changed = await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 1, "on_limit": "reject"}, now_ms())
+    first = await sign_in(runtime, changed)
+    with pytest.raises(SessionLimitReached):
+        await sign_in(runtime, changed)
+    assert (await runtime.sessions.verify(changed, now_ms(), token=first.access_token)).valid
+
+
+async def test_a_tenant_wide_cut_is_dead_at_once_and_later_sign_ins_live(runtime: Runtime, tenant: Tenant) -> None:
+    before = [await sign_in(runtime, tenant, f"usr_{n}") for n in range(20)]
+    assert await runtime.sessions.revoke_all(tenant, now_ms()) == 20
+    after = await sign_in(runtime, tenant)
+    verdicts = [(await runtime.sessions.verify(tenant, now_ms(), token=one.access_token)).valid for one in before]
+    assert not any(verdicts)
+    assert (await runtime.sessions.verify(tenant, now_ms(), token=after.access_token)).valid
+    await runtime.sessions.apply_policies(now_ms())
+    assert (await runtime.sessions.stats(tenant, now_ms()))["active"] == 1
+
+
+async def test_claims_change_while_a_session_lives_and_not_after(runtime: Runtime, tenant: Tenant) -> None:
+    issued = await sign_in(runtime, tenant)
+    changed = await runtime.sessions.update(tenant, issued.session.id, {"role": "owner", "claims": {"x": 1}}, now_ms())
+    assert changed.session.role == "owner" and changed.session.claims == {"x": 1}
+    await runtime.sessions.revoke(tenant, issued.session.id, "signed_out", now_ms())
+    with pytest.raises(SessionEnded):
+        await runtime.sessions.update(tenant, issued.session.id, {"role": "member"}, now_ms())
+    with pytest.raises(SessionRevoked):
+        await runtime.sessions.authenticate(issued.access_token, now_ms())
+
+
+async def test_api_keys_are_refused_when_damaged_revoked_or_of_a_deleted_tenant(
+    runtime: Runtime, tenant: Tenant
+) -> None:
+    now = now_ms()
+    key, text = await runtime.tenants.create_key(tenant.id, "backend", now)
+    assert (await runtime.tenants.authenticate(text, now)).id == tenant.id
+    with pytest.raises(InvalidApiKey):
+        await runtime.tenants.authenticate(text[:-1] + ("0" if text[-1] != "0" else "1"), now)
+    _, second = await runtime.tenants.create_key(tenant.id, "other", now)
+    await runtime.tenants.revoke_key(tenant.id, key.id, now)
+    with pytest.raises(InvalidApiKey):
+        await runtime.tenants.authenticate(text, now)
+    await runtime.tenants.delete(tenant.id, now)
+    with pytest.raises(InvalidApiKey):
+        await runtime.tenants.authenticate(second, now)
+    with pytest.raises(TenantNotFound):
+        await runtime.tenants.get(tenant.id, now)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"idle_timeout": "10x"},
+        {"session_duration": "1s"},
+        {"max_sessions_per_user": 0},
+        {"max_sessions_per_user": True},
+        {"on_limit": "panic"},
+        {"refresh_grace": "2m"},
+        {"colour": "red"},
+        {"access_token_ttl": "1h", "session_duration": "30m"},
+    ],
+)
+async def test_a_bad_policy_changes_nothing(runtime: Runtime, tenant: Tenant, changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        await runtime.tenants.set_policy(tenant.id, changes, now_ms())
+    assert (await runtime.tenants.get(tenant.id, now_ms() + 1_000)).policy == tenant.policy
+
+
+async def test_nothing_usable_lies_in_redis(runtime: Runtime, tenant: Tenant) -> None:
+    _, key = await runtime.tenants.create_key(tenant.id, "backend", now_ms())
+    issued = await sign_in(runtime, tenant)
+    refreshed = await runtime.sessions.refresh(issued.refresh_token or "", now_ms())
+    secrets = [key[-47:-7], issued.access_token, issued.refresh_token or "", refreshed.refresh_token or ""]
+    ring = await runtime.keys.verifiers(now_ms())
+    secrets += [str(key.as_dict(private=True)["d"]) for key in ring.values()]
+    dump = await everything(runtime)
+    assert dump
+    assert not [secret for secret in secrets if secret[:40].encode() in dump or secret[-40:].encode() in dump]
+
+
+async def everything(runtime: Runtime) -> bytes:
+    """Every value of every key, as Redis would write it to disk and as plain text."""
+    from app.store.wire import open_wire
+
+    wire = await open_wire(runtime.settings.redis_url, 5_000)
+    reads = {b"hash": "HGETALL", b"string": "GET", b"zset": "ZRANGE", b"stream": "XRANGE"}
+    found: list[bytes] = []
+    for keys in await wire.each("KEYS", "hj:*"):
+        for key in keys:
+            kind = await wire.call(key.decode(), "TYPE", key)
+            rest = {b"zset": (0, -1), b"stream": ("-", "+")}.get(kind, ())
+            found.append(repr(await wire.call(key.decode(), reads[kind], key, *rest)).encode())
+    await wire.close()
+    return b"\n".join(found)

@@ -1,0 +1,121 @@
+"""Settings come from the environment alone, and a wrong one is refused by its name."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from app.settings import SettingError, Settings
+
+PRODUCTION = {
+    "HELLOJOHN_ENV": "production",
+    "HELLOJOHN_SECRET": "s" * 32,
+    "HELLOJOHN_ADMIN_KEY": "mk_live_" + "a" * 32,
+    "HELLOJOHN_ISSUER": "https://sessions.example.com",
+}
+
+
+@pytest.fixture
+def development(tmp_path: Path) -> dict[str, str]:
+    return {"HELLOJOHN_DATA": str(tmp_path / "data")}
+
+
+def test_development_needs_nothing(development: dict[str, str]) -> None:
+    settings = Settings.from_env(development)
+    assert settings.environment == "development"
+    assert settings.redis_url == "redis://127.0.0.1:6379/0"
+    assert settings.arq_redis_url is None
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.issuer == "http://127.0.0.1:8000"
+    assert settings.retention_ms == 86_400_000
+
+
+def test_development_secrets_are_made_once_and_kept_private(development: dict[str, str]) -> None:
+    first, second = Settings.from_env(development), Settings.from_env(development)
+    assert (first.secret, first.admin_key) == (second.secret, second.admin_key)
+    assert len(first.secret) >= 32
+    assert first.admin_key.startswith("mk_live_")
+    for name in ("secret", "admin_key"):
+        mode = (Path(development["HELLOJOHN_DATA"]) / name).stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600
+
+
+def test_two_data_folders_have_different_secrets(tmp_path: Path) -> None:
+    one = Settings.from_env({"HELLOJOHN_DATA": str(tmp_path / "one")})
+    two = Settings.from_env({"HELLOJOHN_DATA": str(tmp_path / "two")})
+    assert one.secret != two.secret
+    assert one.admin_key != two.admin_key
+
+
+def test_production_takes_every_secret_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.from_env(PRODUCTION)
+    assert settings.secret == b"s" * 32
+    assert settings.issuer == "https://sessions.example.com"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["HELLOJOHN_SECRET", "HELLOJOHN_ADMIN_KEY", "HELLOJOHN_ISSUER"])
+def test_production_refuses_to_start_without(name: str) -> None:
+    with pytest.raises(SettingError, match=f"^{name} is required"):
+        Settings.from_env({**PRODUCTION, name: ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HELLOJOHN_ENV", "staging"),
+        ("HELLOJOHN_LOG", "loud"),
+        ("HELLOJOHN_SECRET", "too short"),
+        ("HELLOJOHN_ADMIN_KEY", "mk_live_short"),
+        ("HELLOJOHN_ADMIN_KEY", "sk_live_" + "a" * 40),
+        ("HELLOJOHN_ADMIN_KEY", "mk_live_" + "ä" * 40),
+        ("HELLOJOHN_ISSUER", "sessions.example.com"),
+        ("HELLOJOHN_ISSUER", "https://example.com/?tenant=1"),
+        ("HELLOJOHN_GEOIP_FILE", "/nowhere/to/be.found"),
+        ("HELLOJOHN_RETENTION_HOURS", "23"),
+        ("REDIS_URL", "http://127.0.0.1:6379"),
+        ("REDIS_URL", "127.0.0.1:6379"),
+        ("ARQ_REDIS_URL", "amqp://127.0.0.1"),
+        ("REDIS_TIMEOUT_MS", "0"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("PORT", "eight"),
+        ("PORT", "８０"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=f"^{name} ") as caught:
+        Settings.from_env({**PRODUCTION, name: value})
+    if name in ("HELLOJOHN_SECRET", "HELLOJOHN_ADMIN_KEY"):
+        assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:6379/1",
+        "rediss://user:word@redis.example.com:6380/0",
+        "redis+cluster://127.0.0.1:7001,127.0.0.1:7002",
+        "unix:///run/redis.sock",
+    ],
+)
+def test_every_kind_of_redis_address_is_taken(url: str) -> None:
+    settings = Settings.from_env({**PRODUCTION, "REDIS_URL": url, "ARQ_REDIS_URL": url})
+    assert settings.redis_url == settings.arq_redis_url == url
+
+
+def test_the_issuer_follows_the_port_in_development(development: dict[str, str]) -> None:
+    assert Settings.from_env({**development, "PORT": "8123"}).issuer == "http://127.0.0.1:8123"
+
+
+def test_the_issuer_has_no_slash_at_its_end() -> None:
+    settings = Settings.from_env({**PRODUCTION, "HELLOJOHN_ISSUER": "https://sessions.example.com/"})
+    assert settings.issuer == "https://sessions.example.com"
+
+
+def test_retention_is_given_in_hours() -> None:
+    assert Settings.from_env({**PRODUCTION, "HELLOJOHN_RETENTION_HOURS": "48"}).retention_ms == 172_800_000

@@ -1,0 +1,138 @@
+"""The worker: arq as the timer, the jobs as plain coroutines, and a loop around both that outlives Redis restarts.
+
+State lives in the due index and the pending set, never in a job, so a killed worker loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from arq import create_pool, cron
+from arq.connections import RedisSettings
+from arq.worker import Worker
+from redis.exceptions import RedisError
+
+from app.log import set_up
+from app.runtime import open_runtime
+from app.settings import SettingError, Settings
+from worker.keys import rotate_keys
+from worker.policy import apply_policies
+from worker.repair import repair
+from worker.sweep import sweep
+
+QUEUE: Final = "hj:arq"
+_HEALTH: Final = f"{QUEUE}:health-check"
+_EVERY_SECOND: Final = set(range(60))
+_BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
+_log = logging.getLogger("worker")
+
+
+def queue_settings(settings: Settings) -> RedisSettings:
+    """Where arq keeps its ticks. Raises `SettingError` for a cluster, whose slots arq cannot follow."""
+    url = settings.arq_redis_url or settings.redis_url
+    if "+cluster" in urlsplit(url).scheme:
+        raise SettingError("ARQ_REDIS_URL is required: the worker's queue cannot live on a cluster")
+    return RedisSettings.from_dsn(url)
+
+
+def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
+    """arq's worker: every tick of a job runs once among all workers; nothing is pickled."""
+    return Worker(
+        functions=[],
+        cron_jobs=[
+            cron(sweep, second=_EVERY_SECOND, timeout=30, keep_result=0),
+            cron(apply_policies, second=_EVERY_SECOND, timeout=3_600, keep_result=0),
+            cron(rotate_keys, minute=7, second=0, timeout=60, keep_result=0),
+            cron(repair, hour=3, minute=0, second=0, timeout=3_600, keep_result=0),
+        ],
+        redis_settings=queue_settings(settings),
+        queue_name=QUEUE,
+        health_check_interval=10,
+        health_check_key=_HEALTH,
+        max_jobs=8,
+        poll_delay=0.25,
+        keep_result=0,
+        handle_signals=False,
+        job_serializer=msgspec.msgpack.encode,
+        job_deserializer=msgspec.msgpack.decode,
+        ctx=ctx,
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT: run arq; when it or Redis fails, build it anew after a pause."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    queue_settings(settings)
+    async with open_runtime(settings) as runtime:
+        ctx = {"runtime": runtime, "sweeping": asyncio.Lock(), "walking": asyncio.Lock()}
+        failures = 0
+        while not stop.is_set():
+            began = loop.time()
+            error = await _one_life(settings, ctx, stop)
+            if error is not None:
+                failures = 0 if loop.time() - began > 30 else failures + 1
+                _log.warning("the queue is away (%s); trying again", type(error).__name__)
+                pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+                await _wait(stop.wait(), pause)
+
+
+async def _one_life(settings: Settings, ctx: dict[str, Any], stop: asyncio.Event) -> BaseException | None:
+    """One arq worker from birth to death; why it died, or `None` if it was asked to stop."""
+    worker = build(settings, ctx)
+    running, stopping = asyncio.create_task(worker.async_run()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done() and not stop.is_set():
+            return running.exception() or RedisError("arq ended by itself")
+        await _wait(asyncio.gather(*worker.tasks.values(), return_exceptions=True), 5)
+        return None
+    finally:
+        running.cancel()
+        stopping.cancel()
+        await asyncio.gather(running, stopping, return_exceptions=True)
+        await _wait(worker.close(), 2)
+
+
+async def _wait(what: Any, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(what, seconds)
+    except (TimeoutError, RedisError, OSError):
+        return
+
+
+async def check(settings: Settings) -> int:
+    """0 if a worker has reported within its interval."""
+    try:
+        pool = await create_pool(queue_settings(settings))
+        alive = await pool.exists(_HEALTH)
+        await pool.aclose()
+    except (RedisError, OSError):
+        return 1
+    return 0 if alive else 1
+
+
+def main() -> None:
+    try:
+        settings = Settings.from_env()
+        set_up(settings.log_level)
+        if "--check" in sys.argv[1:]:
+            raise SystemExit(asyncio.run(check(settings)))
+        asyncio.run(run(settings))
+    except SettingError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TZ", "UTC")
+    main()

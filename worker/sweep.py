@@ -1,0 +1,37 @@
+"""The sweep: record and announce what time has ended. Enforcement does not wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from app.runtime import Runtime, now_ms
+
+_BUDGET_MS: Final = 900
+_SKEW_MS: Final = 5_000
+_log = logging.getLogger("worker.sweep")
+
+
+async def sweep(ctx: dict[str, Any]) -> int:
+    """Pass over the due index until a pass ends nothing or a tick's time is up; how many sessions ended.
+
+    Idempotent and safe to run twice at once. Refuses while this clock and the server's differ by more than 5 s.
+    """
+    runtime: Runtime = ctx["runtime"]
+    lock: asyncio.Lock = ctx["sweeping"]
+    if lock.locked():
+        return 0
+    async with lock:
+        skew = now_ms() - await runtime.registry.clock()
+        if abs(skew) > _SKEW_MS:
+            _log.error("not sweeping: this clock is %d ms off the store's", skew)
+            return 0
+        begun, total = now_ms(), 0
+        while ended := await runtime.sessions.sweep(now_ms()):
+            total += ended
+            if now_ms() - begun > _BUDGET_MS:
+                break
+        if total:
+            _log.info("swept %d sessions in %d ms", total, now_ms() - begun)
+        return total

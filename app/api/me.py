@@ -39,9 +39,7 @@ async def delete(call: Call) -> None:
 
 async def revoke(call: Call) -> Revoked:
     own = call.session
-    ended = await call.runtime.sessions.revoke_user(
-        call.tenant, own.user_id, own.id, "user_revoked", call.now
-    )
+    ended = await call.runtime.sessions.revoke_user(call.tenant, own.user_id, own.id, "user_revoked", call.now)
     return Revoked(revoked=len(ended), session_ids=ended)
 
 

@@ -84,7 +84,7 @@ async def body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
 
 
 async def _read(receive: Receive) -> bytes:
-    found = b""
+    found = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -93,4 +93,4 @@ async def _read(receive: Receive) -> bytes:
         if len(found) > MAX_BODY:
             raise BodyTooLarge
         if not message.get("more_body", False):
-            return found
+            return bytes(found)

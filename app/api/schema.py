@@ -30,7 +30,7 @@ Duration = Annotated[str, Meta(max_length=16, examples=["30s", "15m", "1h", "30d
 RevokeReason = Literal["signed_out", "revoked", "admin", "user_revoked"]
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What callers send."""
 
 
@@ -67,11 +67,11 @@ class CreateSession(Request):
 class UpdateSession(Request):
     """Absent: unchanged. `null`: cleared."""
 
-    org_id: Identifier | None | UnsetType = UNSET
-    role: Identifier | None | UnsetType = UNSET
-    mfa_verified: bool | None | UnsetType = UNSET
-    claims: dict[str, Any] | None | UnsetType = UNSET
-    metadata: dict[str, Any] | None | UnsetType = UNSET
+    org_id: Identifier | UnsetType | None = UNSET
+    role: Identifier | UnsetType | None = UNSET
+    mfa_verified: bool | UnsetType | None = UNSET
+    claims: dict[str, Any] | UnsetType | None = UNSET
+    metadata: dict[str, Any] | UnsetType | None = UNSET
 
     def changes(self) -> dict[str, Any]:
         """Raises `ValidationError`."""
@@ -126,8 +126,8 @@ class ConfigChange(Request):
 
     session_duration: Duration | int | UnsetType = UNSET
     access_token_ttl: Duration | int | UnsetType = UNSET
-    max_sessions_per_user: int | None | UnsetType = UNSET
-    idle_timeout: Duration | int | None | UnsetType = UNSET
+    max_sessions_per_user: int | UnsetType | None = UNSET
+    idle_timeout: Duration | int | UnsetType | None = UNSET
     on_limit: Literal["evict", "reject"] | UnsetType = UNSET
     refresh_grace: Duration | int | UnsetType = UNSET
 

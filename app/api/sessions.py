@@ -45,9 +45,7 @@ async def verify(call: Call) -> VerificationView:
     body: Verify = call.body
     if body.session_id is not None and not is_session_id(body.session_id):
         return VerificationView.unknown()
-    found = await call.runtime.sessions.verify(
-        call.tenant, call.now, token=body.token, session_id=body.session_id
-    )
+    found = await call.runtime.sessions.verify(call.tenant, call.now, token=body.token, session_id=body.session_id)
     return VerificationView.of(found)
 
 

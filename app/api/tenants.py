@@ -1,37 +1,16 @@
-"""What the operator and the tenants themselves administer: tenants, policies, API keys, signing keys."""
+"""What the operator and the tenants themselves administer: tenants and policies."""
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from app.api.auth import is_tenant_id
 from app.api.call import Call
 from app.api.operation import Operation
-from app.api.schema import ConfigChange, NewApiKey, PageQuery, TenantName
-from app.api.views import (
-    ApiKeyList,
-    ApiKeyView,
-    ConfigView,
-    Pagination,
-    Rotated,
-    SigningKeyList,
-    SigningKeyView,
-    Stats,
-    TenantPage,
-    TenantView,
-)
-from app.api.limits import rfc3339
-from app.errors import (
-    ApiKeyNotFound,
-    Conflict,
-    SigningKeyNotFound,
-    TenantNotFound,
-    ValidationError,
-)
+from app.api.schema import ConfigChange, PageQuery, TenantName
+from app.api.views import ConfigView, Pagination, Stats, TenantPage, TenantView
+from app.errors import Conflict, TenantNotFound, ValidationError
 from app.model import Tenant
-
-_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 async def own_config(call: Call) -> ConfigView:
@@ -63,9 +42,7 @@ async def page(call: Call) -> TenantPage:
     has_more, found = len(found) > query.limit, found[: query.limit]
     return TenantPage(
         data=[TenantView.of(tenant) for tenant in found],
-        pagination=Pagination(
-            limit=query.limit, has_more=has_more, next_cursor=found[-1].id if has_more else None
-        ),
+        pagination=Pagination(limit=query.limit, has_more=has_more, next_cursor=found[-1].id if has_more else None),
     )
 
 
@@ -97,52 +74,118 @@ async def change_config(call: Call) -> ConfigView:
     return ConfigView.of(tenant)
 
 
-async def api_keys(call: Call) -> ApiKeyList:
-    found = await call.runtime.tenants.api_keys(tenant_id(call), call.now)
-    return ApiKeyList(data=[ApiKeyView.of(key) for key in found])
-
-
-async def create_api_key(call: Call) -> ApiKeyView:
-    body: NewApiKey = call.body
-    key, text = await call.runtime.tenants.create_key(tenant_id(call), body.name, call.now, body.mode)
-    return ApiKeyView.of(key, text)
-
-
-async def revoke_api_key(call: Call) -> None:
-    key_id = call.path["key_id"]
-    if not _ID.fullmatch(key_id):
-        raise ApiKeyNotFound
-    await call.runtime.tenants.revoke_key(tenant_id(call), key_id, call.now)
-
-
-async def signing_keys(call: Call) -> SigningKeyList:
-    return SigningKeyList(
-        data=[
-            SigningKeyView(
-                kid=key["kid"],
-                state=key["state"],
-                created_at=rfc3339(key["created_at"]),
-                sign_from=rfc3339(key["sign_from"]),
-            )
-            for key in await call.runtime.keys.states(call.now)
-        ]
-    )
-
-
-async def rotate_signing_key(call: Call) -> Rotated:
-    return Rotated(kid=await call.runtime.keys.rotate(call.now))
-
-
-async def remove_signing_key(call: Call) -> None:
-    kid = call.path["kid"]
-    if not _ID.fullmatch(kid):
-        raise SigningKeyNotFound
-    await call.runtime.keys.remove(kid, call.now)
-
-
 def tenant_id(call: Call) -> str:
     """From the path. Raises `TenantNotFound` for what has not the form of an id."""
     text = call.path["tenant_id"]
     if not is_tenant_id(text):
         raise TenantNotFound
     return text
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path="/v1/admin/config",
+        name="getConfig",
+        summary="The tenant's own policy",
+        handler=own_config,
+        credential="key_or_admin",
+        answer=ConfigView,
+        errors=(TenantNotFound,),
+    ),
+    Operation(
+        method="PATCH",
+        path="/v1/admin/config",
+        name="updateConfig",
+        summary="Change the tenant's own policy; what is absent stays",
+        handler=change_own_config,
+        credential="key_or_admin",
+        body=ConfigChange,
+        answer=ConfigView,
+        errors=(TenantNotFound, Conflict),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/admin/stats",
+        name="getStats",
+        summary="Active sessions, and those created and ended in the last 24 hours",
+        handler=stats,
+        credential="key_or_admin",
+        answer=Stats,
+        errors=(TenantNotFound,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/admin/tenants",
+        name="listTenants",
+        summary="All tenants, by id",
+        handler=page,
+        credential="admin",
+        query=PageQuery,
+        answer=TenantPage,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/admin/tenants",
+        name="createTenant",
+        summary="Make a tenant with the default policy",
+        handler=create,
+        credential="admin",
+        status=201,
+        body=TenantName,
+        answer=TenantView,
+        errors=(Conflict,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/admin/tenants/{tenant_id}",
+        name="getTenant",
+        summary="One tenant",
+        handler=get,
+        credential="admin",
+        answer=TenantView,
+        errors=(TenantNotFound,),
+    ),
+    Operation(
+        method="PATCH",
+        path="/v1/admin/tenants/{tenant_id}",
+        name="renameTenant",
+        summary="Rename a tenant",
+        handler=rename,
+        credential="admin",
+        body=TenantName,
+        answer=TenantView,
+        errors=(TenantNotFound, Conflict),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/admin/tenants/{tenant_id}",
+        name="deleteTenant",
+        summary="End a tenant with its keys and sessions, at once",
+        handler=delete,
+        credential="admin",
+        status=204,
+        errors=(TenantNotFound, Conflict),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/admin/tenants/{tenant_id}/config",
+        name="getTenantConfig",
+        summary="A tenant's policy",
+        handler=config,
+        credential="admin",
+        answer=ConfigView,
+        errors=(TenantNotFound,),
+    ),
+    Operation(
+        method="PATCH",
+        path="/v1/admin/tenants/{tenant_id}/config",
+        name="updateTenantConfig",
+        summary="Change a tenant's policy; what is absent stays",
+        handler=change_config,
+        credential="admin",
+        body=ConfigChange,
+        answer=ConfigView,
+        errors=(TenantNotFound, Conflict),
+    ),
+)

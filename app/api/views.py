@@ -15,7 +15,7 @@ from app.model import ApiKey, Session, Tenant
 from app.sessions import Issued, SessionList, Verification
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, kw_only=True):
     """What this service says."""
 
 
@@ -95,10 +95,7 @@ class SessionPage(Answer):
     def of(cls, found: SessionList, limit: int, own: Session | None = None) -> SessionPage:
         """With `own` each session says whether it is the caller's current one."""
         return cls(
-            data=[
-                SessionView.of(session, None if own is None else session.id == own.id)
-                for session in found.sessions
-            ],
+            data=[SessionView.of(session, None if own is None else session.id == own.id) for session in found.sessions],
             pagination=Pagination(limit=limit, has_more=found.has_more, next_cursor=found.next_cursor),
         )
 

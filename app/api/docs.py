@@ -1,0 +1,77 @@
+"""The document as a page: rendered here, with no script and no outside address."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, Final
+
+STYLE: Final = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}"
+    "h2{margin-top:2.5rem;border-bottom:1px solid #ccc}section{margin:1.5rem 0}h3{margin:0;font-size:1rem}"
+    "code{font:14px/1.5 ui-monospace,monospace}b.m{display:inline-block;min-width:4.5rem}"
+    "table{border-collapse:collapse;margin:.5rem 0}td,th{text-align:left;vertical-align:top;"
+    "padding:.2rem .8rem .2rem 0;border-bottom:1px solid #eee}"
+    "@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}td,th{border-color:#333}a{color:#8bf}}"
+)
+
+
+def render(document: dict[str, Any]) -> bytes:
+    """HTML for an OpenAPI document of ours."""
+    info = document["info"]
+    calls = "".join(
+        _call(method, path, call) for path, methods in document["paths"].items() for method, call in methods.items()
+    )
+    shapes = "".join(_shape(name, shape) for name, shape in document["components"]["schemas"].items())
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(info['title'])}</title><style>{STYLE}</style></head><body>"
+        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{escape(info['description'])}</p>"
+        f'<p><a href="/openapi.json">openapi.json</a></p><h2>Calls</h2>{calls}<h2>Shapes</h2>{shapes}'
+        "</body></html>"
+    ).encode()
+
+
+def _call(method: str, path: str, call: dict[str, Any]) -> str:
+    who = " or ".join(name for choice in call["security"] for name in choice) or "no credential"
+    rows = "".join(
+        f"<tr><th>{escape(status)}</th><td>{escape(answer['description'])} {_content(answer)}</td></tr>"
+        for status, answer in call["responses"].items()
+    )
+    takes = _content(call.get("requestBody", {}))
+    asks = ", ".join(f"<code>{escape(given['name'])}</code>" for given in call.get("parameters", []))
+    return (
+        f'<section id="{escape(call["operationId"])}"><h3><code><b class="m">{method.upper()}</b>'
+        f"{escape(path)}</code></h3><p>{escape(call['summary'])}. Needs: {escape(who)}."
+        f"{' Body: ' + takes + '.' if takes else ''}{' Parameters: ' + asks + '.' if asks else ''}</p>"
+        f"<table>{rows}</table></section>"
+    )
+
+
+def _shape(name: str, shape: dict[str, Any]) -> str:
+    needed = shape.get("required", [])
+    rows = "".join(
+        f"<tr><th><code>{escape(field)}</code>{' *' if field in needed else ''}</th>"
+        f"<td>{_type(inner)} {escape(inner.get('description', ''))}</td></tr>"
+        for field, inner in shape.get("properties", {}).items()
+    )
+    text = escape(shape.get("description", ""))
+    return f'<section id="{escape(name)}"><h3>{escape(name)}</h3><p>{text}</p><table>{rows}</table></section>'
+
+
+def _content(part: dict[str, Any]) -> str:
+    return ", ".join(_type(media["schema"]) for media in part.get("content", {}).values() if media.get("schema"))
+
+
+def _type(shape: dict[str, Any]) -> str:
+    """A type in a few words."""
+    if "$ref" in shape:
+        name = escape(shape["$ref"].rsplit("/", 1)[1])
+        return f'<a href="#{name}">{name}</a>'
+    if "anyOf" in shape:
+        return " or ".join(_type(choice) for choice in shape["anyOf"])
+    if "enum" in shape:
+        return " | ".join(f"<code>{escape(str(value))}</code>" for value in shape["enum"])
+    if shape.get("type") == "array":
+        return f"list of {_type(shape.get('items', {}))}"
+    return escape(str(shape.get("type", "anything")))

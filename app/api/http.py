@@ -1,0 +1,131 @@
+"""The door: pure ASGI around the routes. It reads the clock once, gives every request an id, refuses what is too
+large, turns each `Problem` into its document, and puts the security headers on every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from time import perf_counter
+from typing import Final
+
+import msgspec
+from starlette.routing import Router
+from starlette.types import Message, Receive, Scope, Send
+
+from app.api import request
+from app.api.call import CONTEXT, Context, Site
+from app.api.logs import Log
+from app.api.operation import Operation, WrongMethod, resources
+from app.api.problems import document, headers
+from app.errors import NotFound, Problem
+
+_SECURITY: Final = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+Lifespan = Callable[["Door"], AbstractAsyncContextManager[None]]
+
+
+class Door:
+    """An ASGI application. `clock` gives epoch milliseconds; `lifespan` opens and closes `site.runtime`."""
+
+    def __init__(
+        self,
+        operations: tuple[Operation, ...],
+        site: Site,
+        clock: Callable[[], int],
+        log: Log,
+        lifespan: Lifespan | None = None,
+    ) -> None:
+        self.site = site
+        self.log = log
+        self._clock = clock
+        paths = resources(operations)
+        self._fixed = {resource.path: resource for resource in paths if "{" not in resource.path}
+        self._router = Router(
+            routes=[resource.route() for resource in paths],
+            redirect_slashes=False,
+            default=_nowhere,
+            lifespan=None if lifespan is None else lambda _: lifespan(self),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        context = Context(self.site, self._clock(), request.request_id(scope))
+        scope[CONTEXT] = context
+        answer = _Answer(send, context.request_id)
+        begun = perf_counter()
+        problem: Problem | None = None
+        try:
+            await self._enter(context, scope, receive, answer)
+        except Problem as refused:
+            problem = refused
+        except Exception as error:
+            self.log.failure(error, context.request_id)
+            if answer.status:
+                raise
+            problem = Problem()
+        if problem is not None:
+            await _refuse(problem, context.request_id, answer)
+        self._note(context, scope["method"], answer.status, perf_counter() - begun, problem)
+
+    async def _enter(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
+        request.check_target(scope)
+        context.headers = request.headers(scope)
+        fixed = self._fixed.get(scope["path"])
+        # Paths without a variable skip the router, which tries its routes one after the other.
+        await (fixed or self._router)(scope, receive, send)
+
+    def _note(self, context: Context, method: str, status: int, seconds: float, problem: Problem | None) -> None:
+        operation = context.operation
+        name = "none" if operation is None else operation.name
+        self.site.metrics.answered(name, status, seconds)
+        if self.log.wants(status):
+            self.log.request(
+                status,
+                time=context.now,
+                request_id=context.request_id,
+                method=method if operation else None,
+                operation=name,
+                tenant_id=context.tenant_id,
+                code=None if problem is None else problem.code,
+                ms=round(seconds * 1_000, 3),
+            )
+
+
+class _Answer:
+    """`send` with the headers that every answer has, unless it brings its own."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own = message["headers"]
+            names = {name for name, _ in own}
+            own.extend([header for header in _SECURITY if header[0] not in names])
+            own.append((b"x-request-id", self._request_id.encode()))
+        await self._send(message)
+
+
+async def _refuse(problem: Problem, request_id: str, send: Send) -> None:
+    body = msgspec.json.encode(document(problem, request_id))
+    found = headers(problem)
+    if isinstance(problem, WrongMethod):
+        found.append((b"allow", problem.allow.encode()))
+    found.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": problem.status, "headers": found})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """For a path that no route knows."""
+    raise NotFound

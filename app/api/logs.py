@@ -1,0 +1,41 @@
+"""One line of JSON per event, on stderr. Names, numbers and ids only: never a secret, a query or a body."""
+
+from __future__ import annotations
+
+import sys
+from traceback import extract_tb
+from typing import Any, Final, Literal
+
+import msgspec
+
+Level = Literal["debug", "info", "warning", "error"]
+_FROM_STATUS: Final[dict[Level, int]] = {"debug": 0, "info": 400, "warning": 500, "error": 500}
+
+
+class Log:
+    def __init__(self, level: Level = "info") -> None:
+        self._from = _FROM_STATUS[level]
+
+    def wants(self, status: int) -> bool:
+        return status >= self._from
+
+    def request(self, status: int, **facts: Any) -> None:
+        level = "error" if status >= 500 else "info"
+        _write({"level": level, "event": "request", "status": status, **facts})
+
+    def failure(self, error: BaseException, request_id: str) -> None:
+        """What went wrong and where; not the message, which could quote what a caller sent."""
+        where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)]
+        _write(
+            {
+                "level": "error",
+                "event": "failure",
+                "error": type(error).__qualname__,
+                "request_id": request_id,
+                "where": where[-12:],
+            }
+        )
+
+
+def _write(line: dict[str, Any]) -> None:
+    sys.stderr.write(msgspec.json.encode(line).decode() + "\n")

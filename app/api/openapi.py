@@ -1,0 +1,123 @@
+"""The OpenAPI 3.1 document, made from the rows. `python -m app.api.openapi` prints it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, Final
+
+import msgspec
+
+from app.api.auth import Credential
+from app.api.operation import Operation
+from app.api.operations import OPERATIONS
+from app.api.problems import MEDIA_TYPE, ProblemDocument
+from app.errors import Problem
+
+_VERSION: Final = "0.1.0"
+_REF: Final = "#/components/schemas/{name}"
+_SCHEMES: Final = {
+    "apiKey": "A tenant's secret key, sk_live_… or sk_test_…",
+    "accessToken": "An end user's access token (JWT)",
+    "adminKey": "The operator's key, mk_live_…",
+}
+_SECURITY: Final[dict[Credential, list[dict[str, list[str]]]]] = {
+    "key": [{"apiKey": []}],
+    "user": [{"accessToken": []}],
+    "admin": [{"adminKey": []}],
+    "key_or_admin": [{"apiKey": []}, {"adminKey": []}],
+    "optional_key": [{}, {"apiKey": []}],
+    "none": [],
+}
+_TENANT_HEADER: Final = {
+    "name": "X-Tenant-ID",
+    "in": "header",
+    "required": False,
+    "description": "Must be the tenant of the credential; with the operator's key it names the tenant",
+    "schema": {"type": "string"},
+}
+
+
+def document(operations: tuple[Operation, ...]) -> dict[str, Any]:
+    """As plain data, in the order of the rows."""
+    shapes = [shape for row in operations for shape in (row.body, row.query, row.answer) if shape is not None]
+    _, components = msgspec.json.schema_components([*dict.fromkeys([*shapes, ProblemDocument])], ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for row in operations:
+        paths.setdefault(row.path, {})[row.method.lower()] = _entry(row, components)
+    for shape in {row.query.__name__ for row in operations if row.query is not None}:
+        del components[shape]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "HelloJohn sessions",
+            "version": _VERSION,
+            "description": "Sessions as a service: signed access tokens, rotating refresh tokens, instant revocation.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(components.items())),
+            "securitySchemes": {
+                name: {"type": "http", "scheme": "bearer", "description": text} for name, text in _SCHEMES.items()
+            },
+        },
+    }
+
+
+def encoded(operations: tuple[Operation, ...]) -> bytes:
+    """As it is served and committed."""
+    return msgspec.json.format(msgspec.json.encode(document(operations)), indent=2) + b"\n"
+
+
+def _entry(row: Operation, components: dict[str, Any]) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "operationId": row.name,
+        "summary": row.summary,
+        "security": _SECURITY[row.credential],
+        "responses": _responses(row),
+    }
+    parameters = _parameters(row, components)
+    if parameters:
+        entry["parameters"] = parameters
+    if row.body is not None:
+        shape = {"$ref": _REF.format(name=row.body.__name__)}
+        entry["requestBody"] = {"required": True, "content": {"application/json": {"schema": shape}}}
+    return entry
+
+
+def _parameters(row: Operation, components: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", row.path)
+    ]
+    if row.query is not None:
+        query = components[row.query.__name__]
+        found += [
+            {"name": name, "in": "query", "required": name in query.get("required", []), "schema": shape}
+            for name, shape in query["properties"].items()
+        ]
+    if row.credential in ("key", "user", "key_or_admin", "optional_key"):
+        found.append(_TENANT_HEADER)
+    return found
+
+
+def _responses(row: Operation) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": "Done"}
+    if row.status != 204:
+        shape = {} if row.answer is None else {"$ref": _REF.format(name=row.answer.__name__)}
+        good["content"] = {row.media_type: {"schema": shape}}
+    by_status: dict[int, list[type[Problem]]] = {}
+    for problem in row.problems:
+        by_status.setdefault(problem.status, []).append(problem)
+    refused = {"schema": {"$ref": _REF.format(name=ProblemDocument.__name__)}}
+    return {str(row.status): good} | {
+        str(status): {
+            "description": ", ".join(problem.code for problem in by_status[status]),
+            "content": {MEDIA_TYPE: refused},
+        }
+        for status in sorted(by_status)
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(encoded(OPERATIONS).decode())

@@ -1,0 +1,16 @@
+"""Every row of the API. The order of the paths with a name in them is the order of the routes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.api import keys, me, public, sessions, tenants
+from app.api.operation import Operation
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *sessions.OPERATIONS,
+    *me.OPERATIONS,
+    *tenants.OPERATIONS,
+    *keys.OPERATIONS,
+    *public.OPERATIONS,
+)

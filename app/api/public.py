@@ -1,0 +1,147 @@
+"""What anyone may read: public keys, metadata, the API's document, health and metrics."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from app.api.call import Call, Reply
+from app.api.docs import STYLE
+from app.api.operation import Operation
+from app.api.views import Health, Jwks, ServerMetadata
+from app.errors import StoreUnavailable
+
+_CORS: Final = (b"access-control-allow-origin", b"*")
+_SHARED: Final = (b"cross-origin-resource-policy", b"cross-origin")
+_CACHE: Final = (b"cache-control", b"public, max-age=300")
+_STYLE_HASH: Final = b64encode(sha256(STYLE.encode()).digest())
+_PAGE_POLICY: Final = (
+    b"content-security-policy",
+    b"default-src 'none'; style-src 'sha256-" + _STYLE_HASH + b"'; base-uri 'none'; form-action 'none'; "
+    b"frame-ancestors 'none'",
+)
+
+
+async def jwks(call: Call) -> Reply:
+    return _cached(call, msgspec.json.encode(await call.runtime.keys.jwks(call.now)))
+
+
+async def metadata(call: Call) -> Reply:
+    """RFC 8414 §3.2. No authorization endpoint, so `none` is the only response type."""
+    issuer = call.runtime.settings.issuer
+    found = ServerMetadata(
+        issuer=issuer,
+        jwks_uri=f"{issuer}/.well-known/jwks.json",
+        token_endpoint=f"{issuer}/v1/sessions/refresh",
+        response_types_supported=["none"],
+        grant_types_supported=["refresh_token"],
+        token_endpoint_auth_methods_supported=["none"],
+        service_documentation=f"{issuer}/docs",
+    )
+    return _cached(call, msgspec.json.encode(found))
+
+
+async def livez(call: Call) -> Health:
+    """Depends on nothing: a store that is away is no reason to restart this process."""
+    return Health(status="ok")
+
+
+async def readyz(call: Call) -> Health:
+    """Raises `StoreUnavailable`."""
+    await call.runtime.registry.clock()
+    return Health(status="ready")
+
+
+async def metrics(call: Call) -> Reply:
+    found = call.context.site.metrics
+    return Reply(found.text(), found.media_type)
+
+
+async def document(call: Call) -> Reply:
+    return _cached(call, call.context.site.document)
+
+
+async def page(call: Call) -> Reply:
+    return Reply(call.context.site.page, b"text/html; charset=utf-8", headers=(_PAGE_POLICY,))
+
+
+def _cached(call: Call, body: bytes) -> Reply:
+    """Cacheable and readable from any origin; 304 for who has it already (RFC 9110 §13.1.2)."""
+    tag = b'"' + sha256(body).hexdigest()[:32].encode() + b'"'
+    headers = (_CORS, _SHARED, _CACHE, (b"etag", tag))
+    sent = call.context.headers.get(b"if-none-match", b"")
+    if sent.strip() == b"*" or tag in [known.strip().removeprefix(b"W/") for known in sent.split(b",")]:
+        return Reply(status=304, headers=headers)
+    return Reply(body, headers=headers)
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path="/.well-known/jwks.json",
+        name="getJwks",
+        summary="Public keys that verify access tokens (RFC 7517)",
+        handler=jwks,
+        credential="none",
+        answer=Jwks,
+        errors=(StoreUnavailable,),
+    ),
+    Operation(
+        method="GET",
+        path="/.well-known/oauth-authorization-server",
+        name="getServerMetadata",
+        summary="Where things are (RFC 8414)",
+        handler=metadata,
+        credential="none",
+        answer=ServerMetadata,
+        errors=(StoreUnavailable,),
+    ),
+    Operation(
+        method="GET",
+        path="/livez",
+        name="getLiveness",
+        summary="The process runs",
+        handler=livez,
+        credential="none",
+        answer=Health,
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        name="getReadiness",
+        summary="The process can serve: its store answers",
+        handler=readyz,
+        credential="none",
+        answer=Health,
+        errors=(StoreUnavailable,),
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="getMetrics",
+        summary="Metrics for Prometheus",
+        handler=metrics,
+        credential="none",
+        media_type="text/plain",
+    ),
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        name="getDocument",
+        summary="This document",
+        handler=document,
+        credential="none",
+    ),
+    Operation(
+        method="GET",
+        path="/docs",
+        name="getDocumentation",
+        summary="This document as a page",
+        handler=page,
+        credential="none",
+        media_type="text/html",
+    ),
+)

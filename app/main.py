@@ -1,0 +1,74 @@
+"""The API as a process: `python -m app.main`. Under another ASGI server: the factory `app.main:application`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import uvicorn
+
+from app.api import docs, openapi
+from app.api.call import Site
+from app.api.http import Door, Lifespan
+from app.api.logs import Log
+from app.api.metrics import Metrics
+from app.api.operations import OPERATIONS
+from app.runtime import Runtime, now_ms, open_runtime
+from app.settings import SettingError, Settings
+
+
+def create_app(runtime: Runtime) -> Door:
+    """The API over a runtime that someone else opened and will close."""
+    return _door(runtime.settings, runtime)
+
+
+def application() -> Door:
+    """The API with settings from the environment; its lifespan opens and closes the runtime."""
+    settings = Settings.from_env()
+
+    @asynccontextmanager
+    async def lifespan(door: Door) -> AsyncIterator[None]:
+        async with open_runtime(settings) as runtime:
+            door.site.runtime = runtime
+            try:
+                yield
+            finally:
+                door.site.runtime = None
+
+    return _door(settings, None, lifespan)
+
+
+def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None = None) -> Door:
+    encoded = openapi.encoded(OPERATIONS)
+    site = Site(Metrics(), encoded, docs.render(msgspec.json.decode(encoded)), runtime)
+    return Door(OPERATIONS, site, now_ms, Log(settings.log_level), lifespan)
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; requests under way have ten seconds to finish."""
+    try:
+        settings = Settings.from_env()
+    except SettingError as error:
+        sys.exit(str(error))
+    uvicorn.run(
+        "app.main:application",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_level=settings.log_level,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    main()

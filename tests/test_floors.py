@@ -24,7 +24,12 @@ FLOORS = {
 APART = {2, 5}  # on these floors neighbours do not know each other: means, and doors
 TOGETHER = {("app.tokens", "app.keys")}  # a token is signed with a key
 SAYS = {
-    "redis": ("app.store", "app.runtime", "app.client", "worker.main"),  # the client may follow Redis, arq raises its errors
+    "redis": (
+        "app.store",
+        "app.runtime",
+        "app.client",
+        "worker.main",
+    ),  # the client may follow Redis, arq raises its errors
     "starlette": ("app.api", "app.main", "app.client"),  # and offers a middleware and a dependency
     "arq": ("worker.main",),
     "joserfc": ("app.keys", "app.tokens", "app.client"),

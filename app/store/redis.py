@@ -32,6 +32,8 @@ from app.store.wire import Wire
 _KEEP = 7 * DAY
 _BATCH = 100
 _ATTEMPTS = 20
+_AT_ONCE = 64
+_READS_AT_ONCE = 2_000
 _NO_RULES = Rules()
 
 Flat = list[Field]
@@ -244,17 +246,19 @@ class RedisSessionStore:
         raise StoreUnavailable("the user's sessions change too fast")
 
     async def _by_shard(self, items: list[Item], act: Callable[[int, list[Item]], Awaitable[Result]]) -> list[Result]:
-        """Run `act` on batches of one shard each, side by side."""
+        """Run `act` on batches of one shard each, some side by side; a backlog of any size keeps the rest waiting."""
         shards: dict[int, list[Item]] = defaultdict(list)
         for item in items:
             shards[shard_in(item.session_id)].append(item)
-        return await asyncio.gather(
-            *(
-                act(shard, batch[start : start + _BATCH])
-                for shard, batch in shards.items()
-                for start in range(0, len(batch), _BATCH)
-            )
-        )
+        batches = [
+            (shard, batch[start : start + _BATCH])
+            for shard, batch in shards.items()
+            for start in range(0, len(batch), _BATCH)
+        ]
+        results: list[Result] = []
+        for first in range(0, len(batches), _AT_ONCE):
+            results += await asyncio.gather(*(act(*batch) for batch in batches[first : first + _AT_ONCE]))
+        return results
 
     async def _owner(self, session_id: str) -> Due | None:
         owners = await self.owners([session_id])
@@ -271,9 +275,10 @@ class RedisSessionStore:
 
     async def owners(self, session_ids: list[str]) -> list[Due]:
         """Tenant and user of each session that has a hash."""
-        keys = [keyspace.session(shard_in(sid), sid) for sid in session_ids]
-        names = ("tenant", "user", "user1")
-        rows = await asyncio.gather(*(self._wire.call(key, "HMGET", key, *names) for key in keys))
+        names, rows = ("tenant", "user", "user1"), []
+        for first in range(0, len(session_ids), _READS_AT_ONCE):
+            keys = [keyspace.session(shard_in(sid), sid) for sid in session_ids[first : first + _READS_AT_ONCE]]
+            rows += await asyncio.gather(*(self._wire.call(key, "HMGET", key, *names) for key in keys))
         return [
             Due(sid, tenant.decode(), (user + (more or b"")).decode())
             for sid, (tenant, user, more) in zip(session_ids, rows, strict=True)

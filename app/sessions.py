@@ -239,9 +239,9 @@ class Sessions:
             await self._store.touch(touches, {tenant.id: tenant.rules}, now)
         return len(living)
 
-    async def stats(self, tenant: Tenant, now: int) -> dict[str, int]:
-        """`active`: sessions not recorded as ended."""
-        return {"active": await self._store.count_tenant(tenant.id)}
+    async def count(self, tenant: Tenant) -> int:
+        """A tenant's sessions that have not been recorded as ended."""
+        return await self._store.count_tenant(tenant.id)
 
     async def sweep(self, now: int) -> int:
         """One bounded pass over everything whose time has come; how many sessions ended."""

@@ -67,16 +67,20 @@ class Tenants:
         return await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, name=name))
 
     async def delete(self, tenant_id: str, now: int) -> None:
-        """End a tenant: its keys are refused and its sessions dead at once; the worker clears up. Repeatable."""
-        await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, deleted_at=now))
+        """End a tenant: its keys are refused and its sessions dead at once; the worker clears up. A try that failed
+        half-way may be repeated. Raises `TenantNotFound` once it is done."""
+        tenant = await self._registry.tenant(tenant_id)
+        if tenant is None or tenant.deleted_at is not None:
+            raise TenantNotFound
         await self._registry.mark_pending(tenant_id, now + 2 * PROPAGATION_MS)
         await self._store.cut_off(tenant_id, now)
+        await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, deleted_at=now))
 
     async def set_policy(self, tenant_id: str, changes: dict[str, Any], now: int) -> Tenant:
         """Merge `changes` (DESIGN §5) into the policy. Raises `ValidationError` and then changes nothing."""
-        tenant = await self._change(tenant_id, lambda tenant: tenant.with_policy(merged(tenant.policy, changes), now))
+        merged((await self.get(tenant_id, now)).policy, changes)
         await self._registry.mark_pending(tenant_id, now + PROPAGATION_MS)
-        return tenant
+        return await self._change(tenant_id, lambda tenant: tenant.with_policy(merged(tenant.policy, changes), now))
 
     async def create_key(
         self, tenant_id: str, name: str, now: int, mode: Literal["live", "test"] = "live"

@@ -199,11 +199,9 @@ class Rotated(Answer):
 
 
 class Stats(Answer):
-    """`active` now; `created` and `ended` by reason in the last 24 hours."""
+    """`active`: sessions not recorded as ended; those that time ended are recorded within seconds."""
 
     active: int
-    created: int
-    ended: dict[str, int]
 
 
 class Health(Answer):

@@ -165,12 +165,6 @@ class Registry(Protocol):
     async def put_signing_keys(self, keys: list[SealedKey], seen: frozenset[str]) -> bool:
         """Replace the ring if it still holds exactly the kids `seen`; False otherwise."""
 
-    async def count(self, tenant_id: str, counts: dict[str, int], now: int) -> None:
-        """Add to a tenant's statistics of the hour of `now`, for example `created` or `ended:evicted`."""
-
-    async def counts(self, tenant_id: str, now: int) -> dict[str, int]:
-        """The sums of the last 24 hours."""
-
     async def mark_pending(self, tenant_id: str, at: int) -> None:
         """Ask the worker to walk a tenant's sessions once `at` has come: its policy changed, or it was cut off."""
 

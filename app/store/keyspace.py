@@ -68,7 +68,3 @@ def tenant_api_keys(tenant_id: str) -> str:
 
 def api_key(key_id: str) -> str:
     return f"hj:apikey:{key_id}"
-
-
-def stats(tenant_id: str, hour: int) -> str:
-    return f"hj:stats:{tenant_id}:{hour}"

@@ -1,4 +1,4 @@
-"""`Registry` on Redis: tenants, API keys, signing keys, statistics. Each tenant and key is one small hash or string."""
+"""`Registry` on Redis: tenants, API keys and signing keys. Each tenant and key is one small hash or string."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from app.model import DAY, HOUR, ApiKey, SealedKey, Tenant
+from app.model import ApiKey, SealedKey, Tenant
 from app.store import keyspace
 from app.store.wire import Script, Wire
 
@@ -92,19 +92,6 @@ class RedisRegistry:
         for key in keys:
             args += [key.kid, _encode(key)]
         return bool(await self._wire.script(_PUT_KEYS, [keyspace.SIGNING_KEYS], args))
-
-    async def count(self, tenant_id: str, counts: dict[str, int], now: int) -> None:
-        key = keyspace.stats(tenant_id, now // HOUR)
-        calls = [self._wire.call(key, "HINCRBY", key, name, count) for name, count in counts.items()]
-        await asyncio.gather(*calls, self._wire.call(key, "PEXPIRE", key, DAY + 2 * HOUR))
-
-    async def counts(self, tenant_id: str, now: int) -> dict[str, int]:
-        keys = [keyspace.stats(tenant_id, now // HOUR - ago) for ago in range(24)]
-        sums: dict[str, int] = {}
-        for flat in await asyncio.gather(*(self._wire.call(key, "HGETALL", key) for key in keys)):
-            for name, count in zip(flat[::2], flat[1::2], strict=True):
-                sums[name.decode()] = sums.get(name.decode(), 0) + int(count)
-        return sums
 
     async def mark_pending(self, tenant_id: str, at: int) -> None:
         await self._wire.call(keyspace.PENDING, "ZADD", keyspace.PENDING, "GT", at, tenant_id)

@@ -1,0 +1,164 @@
+"""Redis away, slow, restarted, forgetful: a 503 that heals, and nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from app.embedded import Embedded
+from app.errors import StoreUnavailable
+from app.store.wire import Script, Wire, open_wire
+from tests.servers import Cluster, command
+from tests.service import Api, Backend
+
+ECHO = Script.of("echo", "return ARGV[1]")
+
+
+@pytest.fixture
+async def wire(own_server: Embedded) -> AsyncIterator[Wire]:
+    opened = await open_wire(own_server.url, 500)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def api(own_server: Embedded) -> Iterator[Api]:
+    process = Api(own_server.url, REDIS_TIMEOUT_MS="500")
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def backend(api: Api) -> Backend:
+    return api.tenant()
+
+
+async def test_replies_find_their_callers(wire: Wire) -> None:
+    await asyncio.gather(*(wire.call("k", "SET", f"k{n}", n) for n in range(5_000)))
+    replies = await asyncio.gather(*(wire.call("k", "GET", f"k{n}") for n in range(5_000)))
+    assert replies == [str(n).encode() for n in range(5_000)]
+
+
+async def test_a_cancelled_caller_disturbs_no_one_and_its_command_still_runs(wire: Wire) -> None:
+    await wire.call("k", "PING")
+    tasks = [asyncio.create_task(wire.call("n", "INCR", "n")) for _ in range(1_000)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(answer, asyncio.CancelledError) for answer in done) == 500
+    assert await wire.call("n", "GET", "n") == b"1000"
+
+
+async def test_a_killed_server_is_unavailable_and_back_within_two_seconds(wire: Wire, own_server: Embedded) -> None:
+    assert await wire.call("n", "INCR", "n") == 1
+    own_server.stop(crash=True)
+    for _ in range(50):
+        with pytest.raises(StoreUnavailable):
+            await wire.call("n", "INCR", "n")
+        await asyncio.sleep(0.01)
+    own_server.start()
+    began = time.monotonic()
+    while True:
+        try:
+            value = await wire.call("n", "INCR", "n")
+            break
+        except StoreUnavailable:
+            await asyncio.sleep(0.02)
+    assert value == 2
+    assert time.monotonic() - began < 2
+
+
+async def test_a_stalled_server_costs_one_deadline(wire: Wire, own_server: Embedded) -> None:
+    pid = int(await _pid(wire))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await wire.call("k", "GET", "k")
+        assert 0.4 < time.monotonic() - began < 1.5
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def _pid(wire: Wire) -> str:
+    info = (await wire.call("k", "INFO", "server")).decode()
+    return str(next(line.split(":")[1] for line in info.splitlines() if line.startswith("process_id:")))
+
+
+async def test_forgotten_scripts_are_sent_again(wire: Wire) -> None:
+    for number in range(20):
+        assert await wire.script(ECHO, ["k"], [number]) == str(number).encode()
+        await wire.each("SCRIPT", "FLUSH")
+
+
+async def test_a_moved_slot_is_followed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    cluster = Cluster(tmp_path_factory.mktemp("moving"))
+    try:
+        cluster.start()
+        opened = await open_wire(cluster.url, 2_000)
+        await opened.call("{a}", "GET", "{a}")
+        slot = 15_495  # of the tag "a"
+        ids = {node: command(node, "CLUSTER", "MYID") for node in cluster.nodes}
+        target = cluster.nodes[0]
+        for node in cluster.nodes:
+            command(node, "CLUSTER", "SETSLOT", str(slot), "NODE", _text(ids[target]))
+        assert await opened.call("{a}", "SET", "{a}", "1") == b"OK"
+        assert await opened.script(ECHO, ["{a}"], ["x"]) == b"x"
+        await opened.close()
+    finally:
+        cluster.stop()
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def test_the_api_answers_503_and_heals_without_losing_a_revocation(
+    api: Api, backend: Backend, own_server: Embedded
+) -> None:
+    kept, revoked = backend.create("usr_1"), backend.create("usr_2")
+    assert backend.call("DELETE", f"/v1/sessions/{revoked['session']['id']}").status_code == 204
+    own_server.stop(crash=True)
+    for method, path, body in (
+        ("POST", "/v1/sessions", {"user_id": "usr_1"}),
+        ("POST", "/v1/sessions/verify", {"token": kept["access_token"]}),
+        ("GET", "/v1/sessions?user_id=usr_1", None),
+    ):
+        answer = backend.call(method, path, json=body)
+        assert answer.status_code == 503 and answer.headers["retry-after"]
+        assert answer.json()["code"] == "store_unavailable"
+    assert api.http.get("/livez").status_code == 200
+    assert api.http.get("/readyz").status_code == 503
+    own_server.start()
+    began = time.monotonic()
+    while backend.call("GET", "/v1/sessions?user_id=usr_1").status_code != 200:
+        assert time.monotonic() - began < 2
+        time.sleep(0.02)
+    assert backend.verify(kept["access_token"])["valid"]
+    assert not backend.verify(revoked["access_token"])["valid"]
+
+
+def test_ending_works_when_memory_is_full_and_creating_does_not(backend: Backend, own_server: Embedded) -> None:
+    created = backend.create()
+    successor = backend.refresh(created["refresh_token"])
+    assert successor.status_code == 200
+    asyncio.run(_configure(own_server.url, "maxmemory", "1"))
+    assert backend.call("POST", "/v1/sessions", json={"user_id": "usr_2"}).status_code == 503
+    assert backend.verify(created["access_token"])["valid"]
+    assert backend.refresh(successor.json()["refresh_token"]).status_code == 200
+    assert backend.call("DELETE", f"/v1/sessions/{created['session']['id']}").status_code == 204
+    assert not backend.verify(created["access_token"])["valid"]
+    asyncio.run(_configure(own_server.url, "maxmemory", "0"))
+    assert backend.create("usr_2")["session"]["status"] == "active"
+
+
+async def _configure(url: str, name: str, value: str) -> None:
+    wire = await open_wire(url, 2_000)
+    await wire.each("CONFIG", "SET", name, value)
+    await wire.close()

@@ -1,0 +1,30 @@
+"""Builders with defaults, so that a test says only what matters to it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from app.model import DAY, Session, new_session_id
+from app.store.base import Rotation
+
+
+def a_tenant() -> str:
+    return "tnt_" + secrets.token_hex(13).upper()
+
+
+def a_session(tenant: str, now: int, user: str = "u1", life: int = 30 * DAY, **more: Any) -> Session:
+    sid = new_session_id(tenant, user, now)
+    return Session(id=sid, tenant_id=tenant, user_id=user, expires_at=now + life, last_active_at=now, **more)
+
+
+def a_rotation(session: Session, presented: bytes, generation: int, successor: bytes, branch: bytes) -> Rotation:
+    return Rotation(
+        session_id=session.id,
+        tenant_id=session.tenant_id,
+        user_id=session.user_id,
+        generation=generation,
+        digest=presented.ljust(16),
+        successor=successor.ljust(16),
+        branch=branch,
+    )

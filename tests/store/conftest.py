@@ -1,0 +1,92 @@
+"""One suite, four stores: a test takes `store` and cannot tell which it got."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import fakeredis
+import pytest
+
+from app.model import SHARDS
+from app.runtime import now_ms
+from app.store import keyspace
+from app.store.base import SessionStore
+from app.store.redis import RedisSessionStore, event_of
+from app.store.wire import Argument, Script, Wire, open_wire
+from tests.builders import a_tenant
+from tests.oracle import OracleStore
+
+STORES = ["oracle", "fakeredis", "valkey", "cluster"]
+
+
+class FakeWire:
+    """A `Wire` over fakeredis, whose scripts run in lupa."""
+
+    def __init__(self) -> None:
+        self._redis: Any = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())  # its stubs are of another redis-py
+        self._redis.response_callbacks.clear()
+
+    async def call(self, key: str, *command: Argument) -> Any:
+        return await self._redis.execute_command(*command)
+
+    async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
+        return await self._redis.eval(script.text, len(keys), *keys, *args)
+
+    async def each(self, *command: Argument) -> list[Any]:
+        return [await self._redis.execute_command(*command)]
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+@pytest.fixture
+def now() -> int:
+    return now_ms()
+
+
+@pytest.fixture
+def tenant() -> str:
+    return a_tenant()
+
+
+@pytest.fixture(params=STORES)
+async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire | None]:
+    """The wire under a store; the oracle has none."""
+    if request.param == "oracle":
+        yield None
+        return
+    opened: Wire = FakeWire()
+    if request.param != "fakeredis":
+        name = "valkey_url" if request.param == "valkey" else "cluster_url"
+        opened = await open_wire(request.getfixturevalue(name), 10_000)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(wire: Wire | None) -> SessionStore:
+    return OracleStore() if wire is None else RedisSessionStore(wire)
+
+
+@pytest.fixture
+def announced(store: SessionStore, wire: Wire | None, tenant: str) -> Announced:
+    return Announced(store, wire, tenant)
+
+
+class Announced:
+    """The end events of the test's tenant, as (session, reason), from wherever the store writes them."""
+
+    def __init__(self, store: SessionStore, wire: Wire | None, tenant: str) -> None:
+        self._store, self._wire, self._tenant = store, wire, tenant
+
+    async def ends(self) -> list[tuple[str, str]]:
+        if isinstance(self._store, OracleStore):
+            return sorted((sid, reason) for _, sid, reason in self._store.events if sid and reason)
+        assert self._wire is not None
+        keys = [keyspace.events(shard) for shard in range(SHARDS)]
+        rows = await asyncio.gather(*(self._wire.call(key, "XRANGE", key, "-", "+") for key in keys))
+        events = [event_of(shard, entry) for shard, entries in enumerate(rows) for entry in entries]
+        mine = [event for event in events if event["tenant_id"] == self._tenant]
+        return sorted((e["session_id"], e["reason"]) for e in mine if "session_id" in e and "reason" in e)

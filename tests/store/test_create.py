@@ -1,0 +1,105 @@
+"""create, and the limit of sessions per user."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.errors import SessionLimitReached
+from app.model import DAY, MINUTE, Rules
+from app.store.base import SessionStore
+from tests.builders import a_session, a_tenant
+from tests.store.conftest import Announced
+
+DIGEST = b"d" * 16
+
+
+async def test_a_session_comes_back_as_it_was_given(store: SessionStore, tenant: str, now: int) -> None:
+    given = a_session(
+        tenant,
+        now,
+        user="user!{}:~" * 14,
+        user_agent="Mozilla/5.0 " * 42,
+        ip_address="2001:db8::1",
+        country="DE",
+        device_type="desktop",
+        org_id="org_1",
+        role="admin",
+        mfa_verified=True,
+        claims={"ü": ["x" * 500, 1, None, True]},
+        metadata={"long": "é" * 900},
+    )
+    await store.create(given, DIGEST, Rules(), now)
+    assert await store.get(tenant, given.id, Rules(), now, given.user_id) == given
+    assert await store.get(tenant, given.id, Rules(), now) == given
+
+
+async def test_a_repeat_of_the_same_create_changes_nothing(store: SessionStore, tenant: str, now: int) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(), now)
+    await store.create(session, DIGEST, Rules(), now)
+    assert await store.count_tenant(tenant) == 1
+
+
+async def test_the_least_recently_active_is_evicted_first(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    sessions = [a_session(tenant, now + step) for step in range(6)]
+    evicted = []
+    for session in sessions:
+        created = await store.create(session, DIGEST, Rules(limit=4), session.created_at)
+        evicted += created.evicted
+    assert evicted == [sessions[0].id, sessions[1].id]
+    assert await announced.ends() == sorted((sid, "evicted") for sid in evicted)
+    gone = await store.get(tenant, sessions[0].id, Rules(), now + 10)
+    assert gone is not None and (gone.end_reason, gone.ended_at) == ("evicted", now + 4)
+
+
+async def test_reject_refuses_and_ends_no_one(store: SessionStore, tenant: str, now: int, announced: Announced) -> None:
+    await store.create(a_session(tenant, now), DIGEST, Rules(), now)
+    with pytest.raises(SessionLimitReached):
+        await store.create(a_session(tenant, now), DIGEST, Rules(limit=1, reject=True), now)
+    assert await announced.ends() == []
+    assert await store.count_tenant(tenant) == 1
+
+
+async def test_sessions_that_time_has_ended_do_not_count_and_no_one_is_evicted_for_them(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    short = a_session(tenant, now + 5, life=MINUTE)
+    long = a_session(tenant, now)
+    for session in (short, long):
+        await store.create(session, DIGEST, Rules(), session.created_at)
+    later = now + 2 * MINUTE
+    created = await store.create(a_session(tenant, later), DIGEST, Rules(limit=2), later)
+    assert created.evicted == []
+    assert await announced.ends() == [(short.id, "expired")]
+    alive = await store.get(tenant, long.id, Rules(), later)
+    assert alive is not None and alive.status == "active"
+
+
+async def test_a_sign_in_after_a_cut_off_lives_though_its_clock_is_behind(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    await store.cut_off(tenant, now + 1_000)
+    created = await store.create(a_session(tenant, now), DIGEST, Rules(), now)
+    found = await store.get(tenant, created.session.id, Rules(), now)
+    assert found is not None and found.status == "active"
+    assert found.created_at == now + 1_001
+
+
+async def test_users_and_tenants_do_not_count_for_each_other(store: SessionStore, tenant: str, now: int) -> None:
+    other = a_tenant()
+    for session in (a_session(tenant, now), a_session(tenant, now, user="u2"), a_session(other, now)):
+        assert (await store.create(session, DIGEST, Rules(limit=1), now)).evicted == []
+    assert (await store.count_tenant(tenant), await store.count_tenant(other)) == (2, 1)
+
+
+async def test_a_session_of_thirty_days_lives_to_the_last_millisecond(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(), now)
+    last = await store.get(tenant, session.id, Rules(), now + 30 * DAY - 1)
+    over = await store.get(tenant, session.id, Rules(), now + 30 * DAY)
+    assert last is not None and last.status == "active"
+    assert over is not None and (over.status, over.ended_at) == ("expired", now + 30 * DAY)

@@ -1,0 +1,127 @@
+"""revoke, revoke_user, evict, cut_off, sweep: the ways a session ends, each once."""
+
+from __future__ import annotations
+
+from app.model import DAY, MINUTE, Rules
+from app.store.base import SessionStore, Touch
+from tests.builders import a_session, a_tenant
+from tests.store.conftest import Announced
+
+DIGEST = b"d" * 16
+
+
+async def test_the_first_reason_stays(store: SessionStore, tenant: str, now: int, announced: Announced) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(), now)
+    assert await store.revoke(tenant, session.id, "signed_out", Rules(), now + 1)
+    assert not await store.revoke(tenant, session.id, "admin", Rules(), now + 2)
+    assert await store.revoke_user(tenant, "u1", None, "user_revoked", Rules(), now + 3) == []
+    found = await store.get(tenant, session.id, Rules(), now + 40 * DAY)
+    assert found is not None and (found.end_reason, found.ended_at) == ("signed_out", now + 1)
+    assert await announced.ends() == [(session.id, "signed_out")]
+
+
+async def test_a_late_revoke_records_what_time_had_done(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    session = a_session(tenant, now, life=MINUTE)
+    await store.create(session, DIGEST, Rules(), now)
+    assert not await store.revoke(tenant, session.id, "signed_out", Rules(), now + 2 * MINUTE)
+    assert await announced.ends() == [(session.id, "expired")]
+
+
+async def test_all_but_one(store: SessionStore, tenant: str, now: int, announced: Announced) -> None:
+    sessions = [a_session(tenant, now + step) for step in range(5)]
+    stranger = a_session(tenant, now, user="u2")
+    for session in (*sessions, stranger):
+        await store.create(session, DIGEST, Rules(), session.created_at)
+    ended = await store.revoke_user(tenant, "u1", sessions[2].id, "user_revoked", Rules(), now + 10)
+    assert sorted(ended) == sorted(s.id for s in sessions if s is not sessions[2])
+    assert await store.count_tenant(tenant) == 2
+    assert len(await announced.ends()) == 4
+
+
+async def test_another_tenant_can_end_nothing(store: SessionStore, tenant: str, now: int, announced: Announced) -> None:
+    session, other = a_session(tenant, now), a_tenant()
+    await store.create(session, DIGEST, Rules(), now)
+    assert await store.get(other, session.id, Rules(), now) is None
+    assert await store.get(other, session.id, Rules(), now, "u1") is None
+    assert not await store.revoke(other, session.id, "admin", Rules(), now)
+    assert await store.update(other, session.id, {"role": "x"}, Rules(), now) is None
+    assert await store.revoke_user(other, "u1", None, "admin", Rules(), now) == []
+    assert await store.touch([Touch(session.id, other, "u1", now + 5)], {other: Rules()}, now + 5) == []
+    await store.cut_off(other, now + 5)
+    assert await store.get(tenant, session.id, Rules(), now + 5) == session
+    assert await announced.ends() == []
+
+
+async def test_a_cut_off_is_dead_at_once_and_recorded_by_the_sweep(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    before, after = a_session(tenant, now), a_session(tenant, now + 2)
+    await store.create(before, DIGEST, Rules(), now)
+    assert await store.cut_off(tenant, now + 1) == 1
+    await store.create(after, DIGEST, Rules(), now + 2)
+    dead = await store.get(tenant, before.id, Rules(), now + 3)
+    assert dead is not None and (dead.end_reason, dead.ended_at) == ("tenant_revoked", now + 1)
+    members = [due for shard in range(1_024) for due in await store.tenant_members(tenant, shard, "", 10)]
+    assert await store.sweep(members, {tenant: Rules()}, now + 4) == 1
+    assert await announced.ends() == [(before.id, "tenant_revoked")]
+    assert await store.get(tenant, after.id, Rules(), now + 4) == after
+
+
+async def test_the_sweep_ends_the_due_rescores_the_living_and_buries_the_old(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    rules = {tenant: Rules(idle=MINUTE)}
+    silent, active = a_session(tenant, now, user="silent"), a_session(tenant, now, user="active")
+    for session in (silent, active):
+        await store.create(session, DIGEST, rules[tenant], now)
+    await store.touch([Touch(active.id, tenant, "active", now + 30_000)], rules, now + 30_000)
+
+    async def pass_at(at: int) -> int:
+        due = [item for item in await store.due(at, 100) if item.tenant_id == tenant]
+        return await store.sweep(due, rules, at)
+
+    assert await pass_at(now + MINUTE - 1) == 0
+    assert await pass_at(now + MINUTE) == 1
+    assert await pass_at(now + MINUTE) == 0
+    assert await pass_at(now + 90_000) == 1
+    assert await announced.ends() == sorted([(silent.id, "idle_timeout"), (active.id, "idle_timeout")])
+    assert await store.get(tenant, silent.id, rules[tenant], now + MINUTE + DAY) is not None
+    await pass_at(now + 90_000 + DAY)
+    assert await store.get(tenant, silent.id, rules[tenant], now + 90_000 + DAY) is None
+    assert [item for item in await store.due(now + 400 * DAY, 100) if item.tenant_id == tenant] == []
+
+
+async def test_a_touch_wakes_no_one_and_never_turns_back(store: SessionStore, tenant: str, now: int) -> None:
+    session, rules = a_session(tenant, now), {tenant: Rules(idle=MINUTE)}
+    await store.create(session, DIGEST, rules[tenant], now)
+    touch = [Touch(session.id, tenant, "u1", now + 20_000)]
+    assert await store.touch(touch, rules, now + 20_000) == [session.id]
+    assert await store.touch([Touch(session.id, tenant, "u1", now + 10_000)], rules, now + 21_000) == [session.id]
+    found = await store.get(tenant, session.id, rules[tenant], now + 22_000)
+    assert found is not None and found.last_active_at == now + 20_000
+    assert await store.touch([Touch(session.id, tenant, "u1", now + 80_000)], rules, now + 80_000) == []
+
+
+async def test_a_longer_idle_timeout_does_not_wake_who_had_timed_out(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(idle=MINUTE), now)
+    grown = Rules(idle=DAY, idle_cut=now, idle_cut_at=now + MINUTE)
+    found = await store.get(tenant, session.id, grown, now + 2 * MINUTE)
+    assert found is not None and (found.end_reason, found.ended_at) == ("idle_timeout", now + MINUTE)
+
+
+async def test_a_change_is_kept_cleared_and_refused_after_the_end(store: SessionStore, tenant: str, now: int) -> None:
+    session = a_session(tenant, now, role="member", claims={"long": "x" * 300}, org_id="org_1")
+    await store.create(session, DIGEST, Rules(), now)
+    changes = {"role": "owner", "claims": {"short": 1}, "org_id": None, "metadata": {"m": "y" * 200}}
+    changed = await store.update(tenant, session.id, changes, Rules(), now)
+    assert changed is not None and await store.get(tenant, session.id, Rules(), now) == changed
+    assert (changed.role, changed.claims, changed.org_id) == ("owner", {"short": 1}, None)
+    await store.revoke(tenant, session.id, "revoked", Rules(), now)
+    ended = await store.update(tenant, session.id, {"role": "x"}, Rules(), now)
+    assert ended is not None and (ended.role, ended.end_reason) == ("owner", "revoked")

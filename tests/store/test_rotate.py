@@ -1,0 +1,96 @@
+"""rotate: the refresh protocol."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.model import DAY, MINUTE, Rules
+from app.store.base import SessionStore
+from tests.builders import a_rotation, a_session
+from tests.store.conftest import Announced
+
+RULES = Rules(grace=10_000)
+
+
+async def test_current_parent_and_lost_reply(store: SessionStore, tenant: str, now: int) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, b"t0".ljust(16), RULES, now)
+    first = await store.rotate(a_rotation(session, b"t0", 0, b"t1", b"branch-1"), RULES, now)
+    again = await store.rotate(a_rotation(session, b"t0", 0, b"xx", b"branch-x"), RULES, now + 9_999)
+    late = await store.rotate(a_rotation(session, b"t0", 0, b"t1b", b"branch-2"), RULES, now + 10_000)
+    assert [r.outcome for r in (first, again, late)] == ["rotated", "replayed", "rotated"]
+    assert (again.branch, late.branch) == (b"branch-1", b"branch-2")
+    assert first.session is not None and late.session is not None
+    assert (first.session.generation, late.session.generation) == (1, 1)
+    assert first.session.expires_at == late.session.expires_at == session.expires_at
+
+
+@pytest.mark.parametrize(("digest", "generation"), [(b"t0", 0), (b"t1", 1), (b"nonsense", 2), (b"nonsense", 1)])
+async def test_anything_older_or_replaced_ends_the_session_once(
+    store: SessionStore, tenant: str, now: int, announced: Announced, digest: bytes, generation: int
+) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, b"t0".ljust(16), RULES, now)
+    chain = [(b"t0", 0, b"t1"), (b"t1", 1, b"t2"), (b"t2", 2, b"t3")]
+    for presented, number, successor in chain:
+        await store.rotate(a_rotation(session, presented, number, successor, b"branch"), RULES, now)
+    theft = await store.rotate(a_rotation(session, digest, generation, b"zz", b"b"), RULES, now + 1)
+    after = await store.rotate(a_rotation(session, b"t3", 3, b"t4", b"b"), RULES, now + 2)
+    assert (theft.outcome, after.outcome) == ("reused", "ended")
+    assert after.session is not None and after.session.end_reason == "refresh_token_reused"
+    assert await announced.ends() == [(session.id, "refresh_token_reused")]
+
+
+async def test_a_replaced_successor_is_theft(store: SessionStore, tenant: str, now: int) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, b"t0".ljust(16), RULES, now)
+    await store.rotate(a_rotation(session, b"t0", 0, b"lost", b"b1"), RULES, now)
+    await store.rotate(a_rotation(session, b"t0", 0, b"fresh", b"b2"), RULES, now + MINUTE)
+    stolen = await store.rotate(a_rotation(session, b"lost", 1, b"zz", b"b3"), RULES, now + MINUTE)
+    assert stolen.outcome == "reused"
+
+
+async def test_a_grandparent_within_the_grace_is_theft(store: SessionStore, tenant: str, now: int) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, b"t0".ljust(16), RULES, now)
+    await store.rotate(a_rotation(session, b"t0", 0, b"t1", b"b"), RULES, now)
+    await store.rotate(a_rotation(session, b"t1", 1, b"t2", b"b"), RULES, now + 1)
+    assert (await store.rotate(a_rotation(session, b"t0", 0, b"zz", b"b"), RULES, now + 2)).outcome == "reused"
+
+
+async def test_a_store_that_lost_rotations_follows_the_token(store: SessionStore, tenant: str, now: int) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, b"t0".ljust(16), RULES, now)
+    ahead = await store.rotate(a_rotation(session, b"t5", 5, b"t6", b"b"), RULES, now)
+    assert ahead.outcome == "ahead" and ahead.session is not None and ahead.session.generation == 6
+    assert (await store.rotate(a_rotation(session, b"t6", 6, b"t7", b"b"), RULES, now)).outcome == "rotated"
+
+
+async def test_what_is_over_is_not_refreshed(store: SessionStore, tenant: str, now: int, announced: Announced) -> None:
+    idle, expired, revoked = (a_session(tenant, now, user=name) for name in ("idle", "expired", "revoked"))
+    for session in (idle, expired, revoked):
+        await store.create(session, b"t0".ljust(16), RULES, now)
+    await store.revoke(tenant, revoked.id, "admin", RULES, now)
+    rules = Rules(idle=MINUTE)
+    answers = [
+        await store.rotate(a_rotation(idle, b"t0", 0, b"t1", b"b"), rules, now + MINUTE),
+        await store.rotate(a_rotation(expired, b"t0", 0, b"t1", b"b"), RULES, now + 30 * DAY),
+        await store.rotate(a_rotation(revoked, b"t0", 0, b"t1", b"b"), RULES, now + 1),
+    ]
+    assert [answer.outcome for answer in answers] == ["ended"] * 3
+    reasons = [answer.session.end_reason for answer in answers if answer.session is not None]
+    assert reasons == ["idle_timeout", "expired", "admin"]
+    assert len(await announced.ends()) == 3
+
+
+async def test_refreshing_is_activity_and_unknown_sessions_are_missing(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    session, rules = a_session(tenant, now), Rules(idle=MINUTE)
+    await store.create(session, b"t0".ljust(16), rules, now)
+    await store.rotate(a_rotation(session, b"t0", 0, b"t1", b"b"), rules, now + MINUTE - 1)
+    found = await store.get(tenant, session.id, rules, now + MINUTE + 10)
+    assert found is not None and found.status == "active"
+    assert (
+        await store.rotate(a_rotation(a_session(tenant, now), b"t", 0, b"s", b"b"), rules, now)
+    ).outcome == "missing"

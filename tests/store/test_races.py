@@ -100,7 +100,9 @@ async def test_redis_and_the_oracle_tell_the_same_story(
         if step == "create" or not sessions:
             session = a_session(tenant, now, user=chance.choice(["u1", "u2"]), life=chance.choice([MINUTE, DAY]))
             sessions.append(session)
-            got = [(await one.create(session, b"g0".ljust(16), rules, now)).evicted for one in (store, oracle)]
+            got: list[object] = [
+                (await one.create(session, b"g0".ljust(16), rules, now)).evicted for one in (store, oracle)
+            ]
         else:
             session = chance.choice(sessions[-6:])
             number = chance.choice([0, 0, 1, 2, 3])

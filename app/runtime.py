@@ -20,11 +20,13 @@ from app.store.registry import RedisRegistry
 from app.store.wire import open_wire
 from app.tenants import Tenants
 from app.tokens import AccessTokens, RefreshTokens
+from app.upkeep import Upkeep
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     sessions: Sessions
+    upkeep: Upkeep
     tenants: Tenants
     keys: KeyRing
     registry: Registry
@@ -55,7 +57,14 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         country_of=locator.country,
     )
     try:
-        yield Runtime(settings=settings, sessions=sessions, tenants=tenants, keys=keys, registry=registry)
+        yield Runtime(
+            settings=settings,
+            sessions=sessions,
+            upkeep=Upkeep(store, registry, tenants),
+            tenants=tenants,
+            keys=keys,
+            registry=registry,
+        )
     finally:
         await sessions.close()
         await wire.close()

@@ -24,7 +24,6 @@ from app.errors import (
     ValidationError,
 )
 from app.model import (
-    SHARDS,
     Reason,
     Rules,
     Session,
@@ -34,13 +33,11 @@ from app.model import (
     shard_in,
     shard_of,
 )
-from app.store.base import Due, Registry, SessionStore, Touch
+from app.store.base import Registry, SessionStore, Touch
 from app.tenants import Tenants
 from app.tokens import AccessTokens, RefreshTokens
 
 _EVERY: Final = frozenset({"active", "revoked", "expired"})
-_DUE_PER_SHARD: Final = 100
-_WALK: Final = 32
 _INVALID: Final = (InvalidToken, TokenExpired, SessionNotFound, SessionRevoked, SessionExpired)
 
 
@@ -83,6 +80,14 @@ class SessionList(msgspec.Struct, frozen=True, kw_only=True):
     sessions: list[Session]
     has_more: bool
     next_cursor: str | None = None
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """`active`: not recorded as ended. `created` and `ended` (by reason): in the last 24 hours."""
+
+    active: int
+    created: int
+    ended: dict[str, int]
 
 
 class Sessions:
@@ -239,59 +244,14 @@ class Sessions:
             await self._store.touch(touches, {tenant.id: tenant.rules}, now)
         return len(living)
 
-    async def count(self, tenant: Tenant) -> int:
-        """A tenant's sessions that have not been recorded as ended."""
-        return await self._store.count_tenant(tenant.id)
-
-    async def sweep(self, now: int) -> int:
-        """One bounded pass over everything whose time has come; how many sessions ended."""
-        due = await self._store.due(now, _DUE_PER_SHARD)
-        return await self._store.sweep(due, await self._rules_of(due, now), now) if due else 0
-
-    async def apply_policies(self, now: int) -> int:
-        """Walk the tenants whose policy changed or that were cut off: end, evict and re-score what that concerns.
-        Returns how many tenants were done."""
-        done = 0
-        for tenant_id, at in await self._registry.pending(now):
-            rules = await self._tenants.rules(tenant_id, now)
-            if rules is None:
-                await self._store.cut_off(tenant_id, now)
-            for first in range(0, SHARDS, _WALK):
-                shards = range(first, first + _WALK)
-                await asyncio.gather(*(self._walk(tenant_id, shard, rules, now) for shard in shards))
-            await self._registry.clear_pending(tenant_id, at)
-            done += 1
-        return done
-
-    async def _walk(self, tenant_id: str, shard: int, rules: Rules | None, now: int) -> None:
-        after, users = "", set()
-        while members := await self._store.tenant_members(tenant_id, shard, after, 500):
-            await self._store.sweep(members, {} if rules is None else {tenant_id: rules}, now)
-            users |= {member.user_id for member in members}
-            if rules is not None:
-                for user_id in users:
-                    await self._store.evict(tenant_id, user_id, rules, now)
-            after, users = members[-1].session_id, set()
-
-    async def repair(self, shard: int, now: int) -> int:
-        """Mend one shard's indexes; how many entries were mended."""
-        cursor, mended = await self._store.repair(shard, 0, now)
-        while cursor:
-            cursor, more = await self._store.repair(shard, cursor, now)
-            mended += more
-        return mended
+    async def stats(self, tenant: Tenant, now: int) -> Stats:
+        """How many are active now, and what happened in the last 24 hours, a few seconds behind."""
+        counts = await self._registry.counts(tenant.id, now)
+        created = counts.pop("created", 0)
+        return Stats(active=await self._store.count_tenant(tenant.id), created=created, ended=counts)
 
     async def close(self) -> None:
         await self._activity.close()
-
-    async def _rules_of(self, due: list[Due], now: int) -> dict[str, Rules]:
-        """The rules of every tenant concerned; deleted tenants have none."""
-        found: dict[str, Rules] = {}
-        for tenant_id in {item.tenant_id for item in due}:
-            rules = await self._tenants.rules(tenant_id, now)
-            if rules is not None:
-                found[tenant_id] = rules
-        return found
 
     async def _living(self, tenant: Tenant, session_id: str, user_id: str | None, now: int) -> Session:
         if user_id is not None and not _leads_to(session_id, tenant.id, user_id):

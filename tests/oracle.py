@@ -8,7 +8,7 @@ import msgspec
 
 from app.errors import SessionLimitReached
 from app.model import DAY, SHARDS, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
-from app.store.base import Created, Due, Page, Rotated, Rotation, Touch
+from app.store.base import Count, Created, Due, Page, Rotated, Rotation, Touch
 
 
 class Row:
@@ -128,6 +128,12 @@ class OracleStore:
         self._cutoffs[tenant_id] = max(now, self._cutoffs.get(tenant_id, 0))
         self.events.append(("tenant.revoked", None, "tenant_revoked"))
         return sum(not row.ended and row.session.created_at <= now for row in self._of(tenant_id))
+
+    async def uncut(self, tenant_id: str, shard: int, now: int) -> bool:
+        return True
+
+    async def collect(self) -> list[Count]:
+        return []
 
     async def evict(self, tenant_id: str, user_id: str, rules: Rules, now: int) -> list[str]:
         if len(self._members(tenant_id, user_id)) <= rules.limit:

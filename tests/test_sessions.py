@@ -163,8 +163,31 @@ async def test_a_tenant_wide_cut_is_dead_at_once_and_later_sign_ins_live(runtime
     verdicts = [(await runtime.sessions.verify(tenant, now_ms(), token=one.access_token)).valid for one in before]
     assert not any(verdicts)
     assert (await runtime.sessions.verify(tenant, now_ms(), token=after.access_token)).valid
-    await runtime.sessions.apply_policies(now_ms())
-    assert await runtime.sessions.count(tenant) == 1
+    await runtime.upkeep.apply_policies(now_ms())
+    assert (await runtime.sessions.stats(tenant, now_ms())).active == 1
+
+
+async def test_statistics_count_every_creation_and_every_end_by_reason(runtime: Runtime, tenant: Tenant) -> None:
+    limited = await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 2}, now_ms())
+    issued = [await sign_in(runtime, limited) for _ in range(3)]
+    await runtime.sessions.revoke(limited, issued[2].session.id, "signed_out", now_ms())
+    await runtime.upkeep.collect()
+    await runtime.upkeep.collect()
+    stats = await runtime.sessions.stats(limited, now_ms())
+    assert (stats.active, stats.created, stats.ended) == (1, 3, {"evicted": 1, "signed_out": 1})
+
+
+async def test_a_deleted_tenant_leaves_no_session_and_no_cut_off_behind(runtime: Runtime, tenant: Tenant) -> None:
+    now = now_ms()
+    for number in range(20):
+        await sign_in(runtime, tenant, f"usr_{number}", now)
+    await runtime.tenants.delete(tenant.id, now + 1)
+    for later in (5_000, 100_000, 200_000):
+        await runtime.upkeep.apply_policies(now + later)
+    assert (await runtime.sessions.stats(tenant, now)).active == 0
+    cutoffs = [line for line in (await everything(runtime)).split(b"\n") if line.startswith(b"cutoff ")]
+    assert not [line for line in cutoffs if tenant.id.encode() in line]
+    assert tenant.id not in {name for name, _ in await runtime.registry.pending(now + 10**9)}
 
 
 async def test_claims_change_while_a_session_lives_and_not_after(runtime: Runtime, tenant: Tenant) -> None:
@@ -239,6 +262,7 @@ async def everything(runtime: Runtime) -> bytes:
         for key in keys:
             kind = await wire.call(key.decode(), "TYPE", key)
             rest = {b"zset": (0, -1), b"stream": ("-", "+")}.get(kind, ())
-            found.append(repr(await wire.call(key.decode(), reads[kind], key, *rest)).encode())
+            value = repr(await wire.call(key.decode(), reads[kind], key, *rest))
+            found.append(f"{key.decode().rpartition(':')[2]} {value}".encode())
     await wire.close()
     return b"\n".join(found)

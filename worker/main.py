@@ -25,11 +25,13 @@ from app.settings import SettingError, Settings
 from worker.keys import rotate_keys
 from worker.policy import apply_policies
 from worker.repair import repair
+from worker.statistics import collect_statistics
 from worker.sweep import sweep
 
 QUEUE: Final = "hj:arq"
 _HEALTH: Final = f"{QUEUE}:health-check"
 _EVERY_SECOND: Final = set(range(60))
+_EVERY_TEN_SECONDS: Final = set(range(5, 60, 10))
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
 _log = logging.getLogger("worker")
 
@@ -49,6 +51,7 @@ def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
         cron_jobs=[
             cron(sweep, second=_EVERY_SECOND, timeout=30, keep_result=0),
             cron(apply_policies, second=_EVERY_SECOND, timeout=3_600, keep_result=0),
+            cron(collect_statistics, second=_EVERY_TEN_SECONDS, timeout=30, keep_result=0),
             cron(rotate_keys, minute=7, second=0, timeout=60, keep_result=0),
             cron(repair, hour=3, minute=0, second=0, timeout=3_600, keep_result=0),
         ],

@@ -17,7 +17,7 @@ async def repair(ctx: dict[str, Any]) -> int:
     runtime: Runtime = ctx["runtime"]
     mended = 0
     for shard in range(SHARDS):
-        mended += await runtime.sessions.repair(shard, now_ms())
+        mended += await runtime.upkeep.repair(shard, now_ms())
         if shard % _STEP == _STEP - 1:
             _log.info("repair: %d of %d shards, %d mended", shard + 1, SHARDS, mended)
     if mended:

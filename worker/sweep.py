@@ -28,7 +28,7 @@ async def sweep(ctx: dict[str, Any]) -> int:
             _log.error("not sweeping: this clock is %d ms off the store's", skew)
             return 0
         begun, total = now_ms(), 0
-        while ended := await runtime.sessions.sweep(now_ms()):
+        while ended := await runtime.upkeep.sweep(now_ms()):
             total += ended
             if now_ms() - begun > _BUDGET_MS:
                 break

@@ -8,9 +8,10 @@ from app.api.auth import is_tenant_id
 from app.api.call import Call
 from app.api.operation import Operation
 from app.api.schema import ConfigChange, PageQuery, TenantName
-from app.api.views import ConfigView, Pagination, Stats, TenantPage, TenantView
+from app.api.views import ConfigView, Pagination, TenantPage, TenantView
 from app.errors import Conflict, TenantNotFound, ValidationError
 from app.model import Tenant
+from app.sessions import Stats
 
 
 async def own_config(call: Call) -> ConfigView:
@@ -23,7 +24,7 @@ async def change_own_config(call: Call) -> ConfigView:
 
 
 async def stats(call: Call) -> Stats:
-    return Stats(active=await call.runtime.sessions.count(call.tenant))
+    return await call.runtime.sessions.stats(call.tenant, call.now)
 
 
 async def page(call: Call) -> TenantPage:

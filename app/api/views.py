@@ -198,12 +198,6 @@ class Rotated(Answer):
     kid: str
 
 
-class Stats(Answer):
-    """`active`: sessions not recorded as ended; those that time ended are recorded within seconds."""
-
-    active: int
-
-
 class Health(Answer):
     status: str
 

@@ -62,6 +62,15 @@ class Touch(msgspec.Struct, frozen=True):
     seen: int
 
 
+class Count(msgspec.Struct, frozen=True):
+    """How often `what` (`created`, or the reason of an end) happened in the hour since `hour` × 3,600 s."""
+
+    tenant_id: str
+    hour: int
+    what: str
+    number: int
+
+
 class Page(msgspec.Struct, frozen=True):
     """Sessions newest first; `more` if others follow `next_before`."""
 
@@ -117,6 +126,12 @@ class SessionStore(Protocol):
         """End every session of a tenant created up to `now`, at once, with one `tenant.revoked` event; the
         sweep records them one by one. Returns how many it concerned."""
 
+    async def uncut(self, tenant_id: str, shard: int, now: int) -> bool:
+        """Forget a cut-off in one shard once every session it concerns has been recorded; True if none is left."""
+
+    async def collect(self) -> list[Count]:
+        """Take what has been counted since the last call. What a caller then loses is lost: statistics only."""
+
     async def evict(self, tenant_id: str, user_id: str, rules: Rules, now: int) -> list[str]:
         """Trim a user to `rules.limit` sessions, the least recently active first."""
 
@@ -164,6 +179,12 @@ class Registry(Protocol):
 
     async def put_signing_keys(self, keys: list[SealedKey], seen: frozenset[str]) -> bool:
         """Replace the ring if it still holds exactly the kids `seen`; False otherwise."""
+
+    async def add_counts(self, counts: list[Count]) -> None:
+        """Add to the statistics, which are kept for a little more than 24 hours."""
+
+    async def counts(self, tenant_id: str, now: int) -> dict[str, int]:
+        """A tenant's sums of the last 24 hours, by `what`."""
 
     async def mark_pending(self, tenant_id: str, at: int) -> None:
         """Ask the worker to walk a tenant's sessions once `at` has come: its policy changed, or it was cut off."""

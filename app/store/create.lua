@@ -1,12 +1,13 @@
 -- No allow-oom flag, on purpose: when memory is full no session begins.
 -- Begin a session and evict the least recently active beyond the limit.
--- KEYS session user ended tenant due cutoff events
+-- KEYS session user ended tenant due cutoff events counts
 -- ARGV now retention tenant user sid idle cut cut_at not_after deadline limit reject keep_until field value …
 -- Returns {'ok', evicted…} | {'cut', ms}: take an id newer than that | {'settle', sid…} | {'over'} | {'limit'}
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules = rules_of(ARGV[6], ARGV[7], ARGV[8])
 local not_after, deadline, limit, keep_until = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[13])
-local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7]}
+local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7],
+               counts = KEYS[8]}
 local cutoff = cutoff_of(KEYS[6], tenant)
 
 if cutoff and created_ms(sid) <= cutoff then return {'cut', whole(cutoff)} end
@@ -33,4 +34,5 @@ if now + redis.call('PTTL', where.user) < keep_until then
 end
 redis.call('ZADD', where.tenant, whole(created_ms(sid)), sid)
 redis.call('ZADD', where.due, deadline, sid)
+count(where.counts, tenant, now, 'created')
 return {'ok', unpack(evicted)}

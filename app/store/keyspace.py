@@ -58,6 +58,10 @@ def events(shard: int) -> str:
     return f"hj:{{{TAGS[shard]}}}:events"
 
 
+def counts(shard: int) -> str:
+    return f"hj:{{{TAGS[shard]}}}:counts"
+
+
 def tenant(tenant_id: str) -> str:
     return f"hj:tenant:{tenant_id}"
 
@@ -68,3 +72,7 @@ def tenant_api_keys(tenant_id: str) -> str:
 
 def api_key(key_id: str) -> str:
     return f"hj:apikey:{key_id}"
+
+
+def stats(tenant_id: str, hour: int) -> str:
+    return f"hj:stats:{tenant_id}:{hour}"

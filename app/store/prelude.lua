@@ -1,5 +1,5 @@
 -- Stands in front of every script: the rule of life, and the one way a session ends.
--- Times are milliseconds. A `where` table names the declared keys: user, ended, tenant, due, events.
+-- Times are milliseconds. A `where` table names the declared keys: user, ended, tenant, due, events, counts.
 
 local REASONS = {'expired', 'idle_timeout', 'signed_out', 'revoked', 'admin', 'evicted',
                  'refresh_token_reused', 'user_revoked', 'tenant_revoked'}
@@ -65,6 +65,11 @@ local function announce(events, shard, tenant, retention, fields, json)
   redis.call('PUBLISH', 'hj:revocations:' .. tenant, '{"id":"' .. shard .. '-' .. id .. '",' .. json)
 end
 
+-- Count for the statistics of an hour; the worker collects what lies here (collect.lua).
+local function count(counts, tenant, at, what)
+  redis.call('HINCRBY', counts, tenant .. ' ' .. whole(math.floor(at / 3600000)) .. ' ' .. what, 1)
+end
+
 -- End a session that is a member: out of the user's set, a tombstone, an event. Once only: callers hold membership.
 local function finish(where, sid, tenant, user, at, reason, not_after, retention)
   redis.call('ZREM', where.user, sid)
@@ -73,6 +78,7 @@ local function finish(where, sid, tenant, user, at, reason, not_after, retention
   redis.call('PEXPIRE', where.ended, whole(retention + WEEK))
   redis.call('ZADD', where.tenant, whole(-created_ms(sid)), sid)
   redis.call('ZADD', where.due, whole(at + retention), sid)
+  count(where.counts, tenant, at, reason)
   local kind = reason == 'expired' and 'session.expired' or 'session.revoked'
   announce(where.events, string.sub(sid, 15, 16), tenant, retention,
     {'t', kind, 'n', tenant, 'u', user, 's', sid, 'r', reason, 'at', whole(at), 'na', whole(not_after)},

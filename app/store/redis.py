@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from app.model import (
     shard_of,
 )
 from app.store import keyspace, listing, mending
-from app.store.base import Created, Due, Page, Rotated, Rotation, Touch
+from app.store.base import Count, Created, Due, Page, Rotated, Rotation, Touch
 from app.store.record import Field, changed_fields, fields_of, judged, names_of, pieces, session_of
 from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
@@ -157,6 +157,20 @@ class RedisSessionStore:
         count: int = await self._wire.script(SCRIPTS["cut_off"], keys, args)
         return count
 
+    async def uncut(self, tenant_id: str, shard: int, now: int) -> bool:
+        keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id)]
+        return bool(await self._wire.script(SCRIPTS["uncut"], keys, [now, tenant_id]))
+
+    async def collect(self) -> list[Count]:
+        keys = [keyspace.counts(shard) for shard in range(SHARDS)]
+        shards = await asyncio.gather(*(self._wire.script(SCRIPTS["collect"], [key], []) for key in keys))
+        sums: Counter[tuple[str, int, str]] = Counter()
+        for flat in shards:
+            for field, number in zip(flat[::2], flat[1::2], strict=True):
+                tenant_id, hour, what = field.decode().split(" ")
+                sums[tenant_id, int(hour), what] += int(number)
+        return [Count(*key, number) for key, number in sums.items()]
+
     async def touch(self, touches: list[Touch], rules: dict[str, Rules], now: int) -> list[str]:
         async def one(shard: int, batch: list[Touch]) -> list[bytes]:
             keys, args = [keyspace.cutoff(shard)], [now]
@@ -195,7 +209,7 @@ class RedisSessionStore:
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         async def one(shard: int, batch: list[Due]) -> int:
-            keys = [keyspace.due(shard), keyspace.cutoff(shard), keyspace.events(shard)]
+            keys = [keyspace.due(shard), keyspace.cutoff(shard), keyspace.events(shard), keyspace.counts(shard)]
             args: Flat = [now, self._retention]
             for item in batch:
                 sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
@@ -221,7 +235,7 @@ class RedisSessionStore:
         await self.sweep([Due(sid.decode(), tenant_id, user_id) for sid in sids], {tenant_id: rules}, now)
 
     async def _act(self, verb: str, at: Due | Rotation | Session, rules: Rules, now: int, args: Flat) -> Any:
-        """Run the script of `verb` on one session: seven keys, nine common arguments, then its own."""
+        """Run the script of `verb` on one session: eight keys, nine common arguments, then its own."""
         sid = at.id if isinstance(at, Session) else at.session_id
         shard = shard_in(sid)
         keys = [keyspace.session(shard, sid), *_user_keys(shard, at.tenant_id, at.user_id)]
@@ -303,7 +317,7 @@ def event_of(shard: int, entry: list[Any]) -> dict[str, Any]:
 
 
 def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:
-    """The keys of a user's scripts in their order: user ended tenant due cutoff events."""
+    """The keys of a user's scripts in their order: user ended tenant due cutoff events counts."""
     return [
         keyspace.user(shard, tenant_id, user_id),
         keyspace.ended(shard, tenant_id, user_id),
@@ -311,6 +325,7 @@ def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:
         keyspace.due(shard),
         keyspace.cutoff(shard),
         keyspace.events(shard),
+        keyspace.counts(shard),
     ]
 
 

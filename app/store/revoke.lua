@@ -1,11 +1,12 @@
 -- flags: allow-oom
 -- End one session.
--- KEYS session user ended tenant due cutoff events
+-- KEYS session user ended tenant due cutoff events counts
 -- ARGV now retention tenant user sid idle cut cut_at not_after reason
 -- Returns 1 if this call ended it, 0 if it was over (time may have ended it unrecorded: then it is recorded now)
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules, not_after = rules_of(ARGV[6], ARGV[7], ARGV[8]), tonumber(ARGV[9])
-local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7]}
+local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7],
+               counts = KEYS[8]}
 
 local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
 if not active then return 0 end

@@ -1,11 +1,12 @@
 -- flags: allow-oom
 -- End a user's sessions but one, up to BATCH in one act.
--- KEYS user ended tenant due cutoff events
+-- KEYS user ended tenant due cutoff events counts
 -- ARGV now retention tenant user except idle cut cut_at not_after reason
 -- Returns {'ok', sid…}: come again until it is empty | {'settle', sid…}
 local now, retention, tenant, user = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local rules, not_after = rules_of(ARGV[6], ARGV[7], ARGV[8]), tonumber(ARGV[9])
-local where = {user = KEYS[1], ended = KEYS[2], tenant = KEYS[3], due = KEYS[4], events = KEYS[6]}
+local where = {user = KEYS[1], ended = KEYS[2], tenant = KEYS[3], due = KEYS[4], events = KEYS[6],
+               counts = KEYS[7]}
 
 local stale = unsettled(where, rules, cutoff_of(KEYS[5], tenant), now)
 if #stale > 0 then return {'settle', unpack(stale)} end

@@ -10,7 +10,7 @@ from app.store.wire import Script
 _FOLDER: Final = Path(__file__).parent
 _FLAGS: Final = "-- flags: allow-oom\n"
 _VERBS: Final = (
-    "create", "rotate", "revoke", "revoke_user", "evict", "touch", "update", "cut_off", "sweep"
+    "create", "rotate", "revoke", "revoke_user", "evict", "touch", "update", "cut_off", "uncut", "sweep", "collect"
 )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 -- flags: allow-oom
 -- Settle sessions of one shard: end what time has ended, drop old tombstones, re-score the living.
--- KEYS due cutoff events, then for each: session user ended tenant
+-- KEYS due cutoff events counts, then for each: session user ended tenant
 -- ARGV now retention, then for each: sid tenant user idle cut cut_at not_after
 -- Returns how many ended
 local now, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
-local count = 0
+local ended = 0
 
 local function bury(where, session, sid)
   local score = tonumber(redis.call('ZSCORE', where.ended, sid) or '')
@@ -19,9 +19,10 @@ local function bury(where, session, sid)
   end
 end
 
-for i = 0, (#KEYS - 3) / 4 - 1 do
-  local k, a = 4 + 4 * i, 3 + 7 * i
-  local where = {user = KEYS[k + 1], ended = KEYS[k + 2], tenant = KEYS[k + 3], due = KEYS[1], events = KEYS[3]}
+for i = 0, (#KEYS - 4) / 4 - 1 do
+  local k, a = 5 + 4 * i, 3 + 7 * i
+  local where = {user = KEYS[k + 1], ended = KEYS[k + 2], tenant = KEYS[k + 3], due = KEYS[1], events = KEYS[3],
+                 counts = KEYS[4]}
   local sid, tenant, user, not_after = ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 6])
   local rules = rules_of(ARGV[a + 3], ARGV[a + 4], ARGV[a + 5])
   local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
@@ -33,11 +34,11 @@ for i = 0, (#KEYS - 3) / 4 - 1 do
     local at, reason = natural_end(sid, expires, active, rules, cutoff_of(KEYS[2], tenant), now)
     if at then
       finish(where, sid, tenant, user, at, reason, not_after, retention)
-      count = count + 1
+      ended = ended + 1
     else
       local deadline = rules.idle > 0 and math.min(expires, active + rules.idle) or expires
       redis.call('ZADD', where.due, whole(deadline), sid)
     end
   end
 end
-return count
+return ended

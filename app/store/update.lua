@@ -1,10 +1,11 @@
 -- Change what the next access tokens of a live session say, and tell those who verify locally.
--- KEYS session user ended tenant due cutoff events
+-- KEYS session user ended tenant due cutoff events counts
 -- ARGV now retention tenant user sid idle cut cut_at not_after drops, then as many fields to drop, then field value …
 -- Returns {'ok' | 'ended', last active, ended score, hash} or {'missing'}
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules, not_after, drops = rules_of(ARGV[6], ARGV[7], ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7]}
+local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7],
+               counts = KEYS[8]}
 
 local function answer(outcome)
   return {outcome, redis.call('ZSCORE', where.user, sid) or '', redis.call('ZSCORE', where.ended, sid) or '',

@@ -1,0 +1,83 @@
+"""The use cases of the worker: record what time has ended, carry policies out, collect statistics, mend.
+
+Each is idempotent, bounded and safe to run twice at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from app.model import MINUTE, SECOND, SHARDS, Rules
+from app.store.base import Due, Registry, SessionStore
+from app.tenants import Tenants
+
+_DUE_PER_SHARD: Final = 100
+_SHARDS_AT_ONCE: Final = 32
+_MEMBERS: Final = 500
+
+
+class Upkeep:
+    def __init__(self, store: SessionStore, registry: Registry, tenants: Tenants) -> None:
+        self._store = store
+        self._registry = registry
+        self._tenants = tenants
+
+    async def sweep(self, now: int) -> int:
+        """One bounded pass over everything whose time has come; how many sessions ended."""
+        due = await self._store.due(now, _DUE_PER_SHARD)
+        return await self._store.sweep(due, await self._rules_of(due, now), now) if due else 0
+
+    async def apply_policies(self, now: int) -> int:
+        """Walk the tenants whose policy changed, that were cut off or deleted: end, evict and re-score what that
+        concerns. Returns how many tenants were done."""
+        pending = await self._registry.pending(now)
+        for tenant_id, at in pending:
+            settled = await self._walk(tenant_id, now)
+            await self._registry.clear_pending(tenant_id, at)
+            if not settled:
+                await self._registry.mark_pending(tenant_id, now + MINUTE + SECOND)
+        return len(pending)
+
+    async def collect(self) -> None:
+        """Bring what the shards have counted to the statistics."""
+        await self._registry.add_counts(await self._store.collect())
+
+    async def repair(self, shard: int, now: int) -> int:
+        """Mend one shard's indexes; how many entries were mended."""
+        cursor, mended = await self._store.repair(shard, 0, now)
+        while cursor:
+            cursor, more = await self._store.repair(shard, cursor, now)
+            mended += more
+        return mended
+
+    async def _walk(self, tenant_id: str, now: int) -> bool:
+        """Settle all of a tenant's sessions; True if no cut-off is left to remember."""
+        rules = await self._tenants.rules(tenant_id, now)
+        if rules is None and await self._store.count_tenant(tenant_id):
+            await self._store.cut_off(tenant_id, now)
+        settled = True
+        for first in range(0, SHARDS, _SHARDS_AT_ONCE):
+            shards = range(first, first + _SHARDS_AT_ONCE)
+            done = await asyncio.gather(*(self._walk_shard(tenant_id, shard, rules, now) for shard in shards))
+            settled = settled and all(done)
+        return settled
+
+    async def _walk_shard(self, tenant_id: str, shard: int, rules: Rules | None, now: int) -> bool:
+        after = ""
+        while members := await self._store.tenant_members(tenant_id, shard, after, _MEMBERS):
+            await self._store.sweep(members, {} if rules is None else {tenant_id: rules}, now)
+            if rules is not None:
+                for user_id in {member.user_id for member in members}:
+                    await self._store.evict(tenant_id, user_id, rules, now)
+            after = members[-1].session_id
+        return await self._store.uncut(tenant_id, shard, now)
+
+    async def _rules_of(self, due: list[Due], now: int) -> dict[str, Rules]:
+        """The rules of every tenant concerned; deleted tenants have none."""
+        found: dict[str, Rules] = {}
+        for tenant_id in {item.tenant_id for item in due}:
+            rules = await self._tenants.rules(tenant_id, now)
+            if rules is not None:
+                found[tenant_id] = rules
+        return found

@@ -105,6 +105,12 @@ class MethodNotAllowed(Problem):
     code, status, title = "method_not_allowed", 405, "This path does not know that method"
 
 
+class CursorExpired(Problem):
+    """There may be a gap between the cursor and what is kept: begin anew and take everyone's state afresh."""
+
+    code, status, title = "cursor_expired", 410, "Events since this cursor are no longer kept"
+
+
 class BodyTooLarge(Problem):
     code, status, title = "body_too_large", 413, "The request body is too large"
 

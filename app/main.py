@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import FrameType
 
 import msgspec
 import uvicorn
@@ -46,15 +47,27 @@ def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None
     return Door(OPERATIONS, site, now_ms, Log(settings.log_level), lifespan)
 
 
+class _Server(uvicorn.Server):
+    """Tells the door at the first signal, so that readiness turns false and streams end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, door: Door) -> None:
+        super().__init__(config)
+        self._door = door
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._door.site.closing = True
+        super().handle_exit(sig, frame)
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT; requests under way have ten seconds to finish."""
     try:
         settings = Settings.from_env()
+        door = application()
     except SettingError as error:
         sys.exit(str(error))
-    uvicorn.run(
-        "app.main:application",
-        factory=True,
+    config = uvicorn.Config(
+        door,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -68,6 +81,7 @@ def main() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
+    _Server(config, door).run()
 
 
 if __name__ == "__main__":

@@ -93,6 +93,11 @@ def shard_in(session_id: str) -> int:
     return _VALUE[session_id[14]] * 32 + _VALUE[session_id[15]]
 
 
+def shard_of_event(event_id: str) -> int:
+    """The shard in whose log an event lies."""
+    return _VALUE[event_id[0]] * 32 + _VALUE[event_id[1]]
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What a tenant decides about its sessions (DESIGN §5). Durations in seconds."""
 

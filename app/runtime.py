@@ -11,10 +11,13 @@ import msgspec
 from app.activity import Activity
 from app.cursors import Cursors
 from app.device import Locator, device_type
+from app.feed import Feed
 from app.keys import KeyRing, derive
 from app.sessions import Sessions
 from app.settings import Settings
 from app.store.base import Registry
+from app.store.doorbell import Doorbell
+from app.store.log import EventLog
 from app.store.redis import RedisSessionStore
 from app.store.registry import RedisRegistry
 from app.store.wire import open_wire
@@ -26,6 +29,8 @@ from app.upkeep import Upkeep
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     sessions: Sessions
+    feed: Feed
+    cursors: Cursors
     upkeep: Upkeep
     tenants: Tenants
     keys: KeyRing
@@ -43,6 +48,8 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     wire = await open_wire(settings.redis_url, settings.redis_timeout_ms)
     locator = Locator(settings.geoip_file)
     store, registry = RedisSessionStore(wire, settings.retention_ms), RedisRegistry(wire)
+    feed = Feed(EventLog(wire), Doorbell(settings.redis_url), settings.retention_ms)
+    cursors = Cursors(derive(settings.secret, "cursors"))
     keys = KeyRing(registry, settings.secret)
     tenants = Tenants(registry, store, derive(settings.secret, "api keys"))
     sessions = Sessions(
@@ -51,7 +58,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         tenants=tenants,
         access=AccessTokens(keys, settings.issuer),
         refresh=RefreshTokens(settings.secret),
-        cursors=Cursors(derive(settings.secret, "cursors")),
+        cursors=cursors,
         activity=Activity(store, now_ms),
         device_of=device_type,
         country_of=locator.country,
@@ -60,12 +67,15 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         yield Runtime(
             settings=settings,
             sessions=sessions,
+            feed=feed,
+            cursors=cursors,
             upkeep=Upkeep(store, registry, tenants),
             tenants=tenants,
             keys=keys,
             registry=registry,
         )
     finally:
+        await feed.close()
         await sessions.close()
         await wire.close()
         locator.close()

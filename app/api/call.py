@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,12 +21,14 @@ CONTEXT: Final = "hellojohn"
 
 
 class Site(msgspec.Struct):
-    """What lives as long as the process. `runtime` is missing before start-up and after shutdown."""
+    """What lives as long as the process. `runtime` is missing before start-up and after shutdown;
+    `closing` once the process has been asked to end."""
 
     metrics: Metrics
     document: bytes
     page: bytes
     runtime: Runtime | None = None
+    closing: bool = False
 
     def running(self) -> Runtime:
         """Raises `StoreUnavailable` while nothing is open."""
@@ -75,6 +78,12 @@ class Call(msgspec.Struct):
         if self.caller.session is None:
             raise InsufficientScope
         return self.caller.session
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """An answer without an end: server-sent events, until the client or the server goes."""
+
+    chunks: AsyncGenerator[bytes, None]
 
 
 class Reply(msgspec.Struct, frozen=True):

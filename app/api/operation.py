@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api import request, strict_json
 from app.api.auth import NOBODY, Credential, identify
-from app.api.call import CONTEXT, Call, Context, Reply
+from app.api.call import CONTEXT, Call, Context, Reply, Stream
 from app.errors import (
     BodyTooLarge,
     HeadersTooLarge,
@@ -91,7 +92,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             raw = await request.body(context.headers, receive)
             body = strict_json.shaped(strict_json.parse(raw), self.body)
         answer = await self.handler(Call(context, caller, scope.get("path_params", {}), query, body))
-        await _send(send, answer, self.status)
+        if isinstance(answer, Stream):
+            await _pour(answer, receive, send)
+        else:
+            await _send(send, answer, self.status)
 
     def _query(self, raw: bytes) -> Any:
         """Raises `MalformedRequest` for an unknown or repeated name, `ValidationError` for a wrong value."""
@@ -140,6 +144,30 @@ def resources(operations: tuple[Operation, ...]) -> list[Resource]:
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
     return [Resource(path, rows) for path, rows in by_path.items()]
+
+
+async def _pour(stream: Stream, receive: Receive, send: Send) -> None:
+    """Send a stream until it ends or the client goes."""
+    headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    pouring, leaving = asyncio.create_task(_chunks(stream, send)), asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait({pouring, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (pouring, leaving):
+            task.cancel()
+        await asyncio.gather(pouring, leaving, return_exceptions=True)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _chunks(stream: Stream, send: Send) -> None:
+    async for chunk in stream.chunks:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _send(send: Send, answer: Any, status: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.api import keys, me, public, sessions, tenants
+from app.api import events, keys, me, public, sessions, tenants
 from app.api.operation import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *sessions.OPERATIONS,
+    *events.OPERATIONS,
     *me.OPERATIONS,
     *tenants.OPERATIONS,
     *keys.OPERATIONS,

@@ -50,7 +50,9 @@ async def livez(call: Call) -> Health:
 
 
 async def readyz(call: Call) -> Health:
-    """Raises `StoreUnavailable`."""
+    """Raises `StoreUnavailable`, also once this process has been asked to end: send it nothing new."""
+    if call.context.site.closing:
+        raise StoreUnavailable("this process is ending")
     await call.runtime.registry.clock()
     return Health(status="ready")
 

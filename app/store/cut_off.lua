@@ -8,7 +8,7 @@ local before = math.max(now, cutoff_of(KEYS[1], tenant) or 0)
 redis.call('HSET', KEYS[1], tenant, whole(before))
 if ARGV[6] == '1' then
   announce(KEYS[3], ARGV[4], tenant, retention,
-    {'t', 'tenant.revoked', 'n', tenant, 'at', whole(now), 'na', ARGV[5], 'b', whole(before)},
+    {'t', 'tenant.revoked', 'n', tenant, 'r', 'tenant_revoked', 'at', whole(now), 'na', ARGV[5], 'b', whole(before)},
     '"type":"tenant.revoked","tenant_id":"' .. tenant .. '","reason":"tenant_revoked","occurred_at":"' ..
     rfc3339(now) .. '","not_after":' .. ARGV[5] .. ',"before":' .. whole(before) .. '}')
 end

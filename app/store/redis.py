@@ -300,22 +300,6 @@ class RedisSessionStore:
         ]
 
 
-def event_of(shard: int, entry: list[Any]) -> dict[str, Any]:
-    """A log entry as the event it stands for (DESIGN §7)."""
-    stream_id, flat = entry
-    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
-    event: dict[str, Any] = {"id": f"{base32(shard, 2)}-{stream_id.decode()}", "type": fields["t"]}
-    for short, name in (("n", "tenant_id"), ("u", "user_id"), ("s", "session_id"), ("r", "reason")):
-        if short in fields:
-            event[name] = fields[short]
-    event |= {"occurred_at": int(fields["at"]), "not_after": int(fields["na"])}
-    if "b" in fields:
-        event |= {"before": int(fields["b"]), "reason": "tenant_revoked"}
-    if "c" in fields:
-        event |= msgspec.json.decode("{" + fields["c"] + "}")
-    return event
-
-
 def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:
     """The keys of a user's scripts in their order: user ended tenant due cutoff events counts."""
     return [

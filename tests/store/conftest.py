@@ -13,7 +13,8 @@ from app.model import SHARDS
 from app.runtime import now_ms
 from app.store import keyspace
 from app.store.base import SessionStore
-from app.store.redis import RedisSessionStore, event_of
+from app.store.log import event_of
+from app.store.redis import RedisSessionStore
 from app.store.wire import Argument, Script, Wire, open_wire
 from tests.builders import a_tenant
 from tests.oracle import OracleStore
@@ -88,5 +89,5 @@ class Announced:
         keys = [keyspace.events(shard) for shard in range(SHARDS)]
         rows = await asyncio.gather(*(self._wire.call(key, "XRANGE", key, "-", "+") for key in keys))
         events = [event_of(shard, entry) for shard, entries in enumerate(rows) for entry in entries]
-        mine = [event for event in events if event["tenant_id"] == self._tenant]
-        return sorted((e["session_id"], e["reason"]) for e in mine if "session_id" in e and "reason" in e)
+        mine = [event for event in events if event.tenant_id == self._tenant]
+        return sorted((e.session_id, e.reason) for e in mine if e.session_id and e.reason)

@@ -1,0 +1,120 @@
+"""The log: every shard's stream read as one sequence of events, in an order that a cursor can name.
+
+Entries are ordered by (millisecond, shard, sequence). Stream ids come from the servers' clocks and only grow, so once
+every primary's clock has passed a millisecond nothing can appear in it any more: up to there the order is final, and
+a reader that goes on from a position misses nothing (Redis Streams, "Entry IDs").
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from app.client.events import Event
+from app.model import SHARDS, base32
+from app.store import keyspace
+from app.store.wire import Wire
+
+_COUNT: Final = 500
+
+
+class Position(NamedTuple):
+    """A place between entries: everything up to and including it has been read."""
+
+    ms: int
+    shard: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.ms}.{self.shard}.{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """The reverse of `str`."""
+        ms, shard, sequence = text.split(".")
+        return cls(int(ms), int(shard), int(sequence))
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Events in order, the position behind them, and whether more are already final."""
+
+    events: list[tuple[Position, Event]]
+    position: Position
+    more: bool
+
+
+class EventLog:
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def final(self) -> int:
+        """The last millisecond in which nothing can appear any more: before the slowest primary's clock."""
+        clocks = await self._wire.each("TIME")
+        return min(int(seconds) * 1_000 + int(micros) // 1_000 for seconds, micros in clocks) - 1
+
+    async def read(self, after: Position) -> Batch:
+        """What is final after a position, of all tenants; up to about 500 entries for each shard."""
+        until = await self.final()
+        if until < after.ms:
+            return Batch([], after, False)
+        slices = await asyncio.gather(*(self._slice(shard, after.ms, until) for shard in range(SHARDS)))
+        reach = min((rows[-1][0].ms - 1 for rows, whole in slices if not whole), default=until)
+        found = sorted(row for rows, _ in slices for row in rows if row[0] > after and row[0].ms <= reach)
+        events = [(position, event_of(position.shard, entry)) for position, entry in found]
+        return Batch(events, Position(reach, SHARDS, 0), reach < until)
+
+    async def present(self, shard: int, start: str) -> list[tuple[str, Event]]:
+        """Everything in one shard from a stream id on (`(id`: after it), final or not, each with its stream id."""
+        key = keyspace.events(shard)
+        found: list[tuple[str, Event]] = []
+        while True:
+            rows = await self._wire.call(key, "XRANGE", key, start, "+", "COUNT", _COUNT)
+            found += [(row[0].decode(), event_of(shard, row)) for row in rows]
+            if len(rows) < _COUNT:
+                return found
+            start = f"({rows[-1][0].decode()}"
+
+    async def _slice(self, shard: int, first: int, last: int) -> tuple[list[tuple[Position, Any]], bool]:
+        """One shard's entries of some milliseconds, and whether that is all of them. More than one reading's worth
+        in the first millisecond is read whole, so that a reader always gets on."""
+        key, start = keyspace.events(shard), str(first)
+        found: list[tuple[Position, Any]] = []
+        while True:
+            rows = await self._wire.call(key, "XRANGE", key, start, last, "COUNT", _COUNT)
+            found += [(_position(shard, row[0]), row) for row in rows]
+            if len(rows) < _COUNT:
+                return found, True
+            if found[-1][0].ms > first:
+                return found, False
+            start = f"({rows[-1][0].decode()}"
+
+
+def event_of(shard: int, entry: list[Any]) -> Event:
+    """A stream entry as the event that was published for it (DESIGN §7)."""
+    stream_id, flat = entry
+    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    said: dict[str, Any] = msgspec.json.decode("{" + fields["c"] + "}") if "c" in fields else {}
+    return Event(
+        id=f"{base32(shard, 2)}-{stream_id.decode()}",
+        type=fields["t"],
+        tenant_id=fields["n"],
+        user_id=fields.get("u"),
+        session_id=fields.get("s"),
+        reason=fields.get("r"),
+        occurred_at=_rfc3339(int(fields["at"])),
+        not_after=int(fields["na"]),
+        before=int(fields["b"]) if "b" in fields else None,
+        **said,
+    )
+
+
+def _position(shard: int, stream_id: bytes) -> Position:
+    ms, _, sequence = stream_id.partition(b"-")
+    return Position(int(ms), shard, int(sequence))
+
+
+def _rfc3339(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

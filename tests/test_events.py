@@ -1,0 +1,176 @@
+"""The event log over HTTP: pages without holes, streams that resume, each tenant its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from app.embedded import Embedded
+from tests.service import Api, Backend
+
+
+@pytest.fixture(scope="module", params=["valkey_url", "cluster_url"])
+def api(request: pytest.FixtureRequest) -> Iterator[Api]:
+    process = Api(request.getfixturevalue(request.param))
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def backend(api: Api) -> Backend:
+    return api.tenant()
+
+
+class Stream:
+    """A client of server-sent events in a thread of its own."""
+
+    def __init__(self, backend: Backend, last_id: str | None = None) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.last_id = last_id
+        self.ready = threading.Event()
+        self._stop = False
+        self._thread = threading.Thread(target=self._read, args=(backend,), daemon=True)
+        self._thread.start()
+        assert self.ready.wait(10)
+
+    def _read(self, backend: Backend) -> None:
+        headers = {"Authorization": f"Bearer {backend.key}", "Accept": "text/event-stream"}
+        if self.last_id:
+            headers["Last-Event-ID"] = self.last_id
+        with httpx.stream(
+            "GET", backend.api.url + "/v1/events", headers=headers, timeout=20, trust_env=False
+        ) as answer:
+            assert answer.headers["content-type"] == "text/event-stream"
+            kind = ""
+            for line in answer.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "event":
+                    kind = value
+                elif name == "id":
+                    self.last_id = value
+                elif name == "data" and kind != "heartbeat":
+                    self.events.append(json.loads(value))
+                if kind == "heartbeat":
+                    self.ready.set()
+                if self._stop:
+                    return
+
+    def until(self, count: int, seconds: float = 10) -> list[dict[str, Any]]:
+        end = time.monotonic() + seconds
+        while len({event["id"] for event in self.events}) < count and time.monotonic() < end:
+            time.sleep(0.01)
+        return self.events
+
+    def stop(self) -> None:
+        self._stop = True
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+def revoke_some(backend: Backend, count: int) -> set[str]:
+    ids = {backend.create(f"usr_{number}")["session"]["id"] for number in range(count)}
+    for sid in ids:
+        assert backend.call("DELETE", f"/v1/sessions/{sid}").status_code == 204
+    return ids
+
+
+def pages(backend: Backend, after: str | None = None, limit: int = 7) -> tuple[list[dict[str, Any]], str]:
+    found: list[dict[str, Any]] = []
+    while True:
+        query = f"?limit={limit}" + (f"&after={after}" if after else "")
+        body = backend.call("GET", "/v1/events" + query).json()
+        found += body["data"]
+        after = body["pagination"]["next_cursor"]
+        if not body["pagination"]["has_more"]:
+            return found, str(after)
+
+
+def test_pages_hold_every_event_once_and_go_on_where_they_ended(backend: Backend) -> None:
+    first = revoke_some(backend, 30)
+    time.sleep(0.05)
+    found, cursor = pages(backend)
+    assert sorted(event["session_id"] for event in found) == sorted(first)
+    assert len({event["id"] for event in found}) == 30
+    second = revoke_some(backend, 5)
+    time.sleep(0.05)
+    more, _ = pages(backend, cursor)
+    assert {event["session_id"] for event in more} == second
+
+
+def test_many_events_of_one_millisecond_are_all_paged(backend: Backend) -> None:
+    ids = {backend.create("usr_many")["session"]["id"] for _ in range(60)}
+    assert backend.call("POST", "/v1/sessions/revoke", json={"user_id": "usr_many"}).json()["revoked"] == 60
+    time.sleep(0.05)
+    found, _ = pages(backend)
+    assert sorted(event["session_id"] for event in found) == sorted(ids)
+
+
+def test_events_say_what_the_contract_says(backend: Backend) -> None:
+    created = backend.create("usr_1")
+    sid = created["session"]["id"]
+    assert backend.call("PATCH", f"/v1/sessions/{sid}", json={"role": "owner", "claims": {"a": 1}}).status_code == 200
+    backend.call("POST", "/v1/sessions/revoke", json={"all": True})
+    time.sleep(0.05)
+    found, _ = pages(backend)
+    updated, cut = found[0], found[1]
+    assert (updated["type"], updated["role"], updated["claims"]) == ("session.updated", "owner", {"a": 1})
+    assert (cut["type"], cut["reason"]) == ("tenant.revoked", "tenant_revoked") and cut["before"] > 0
+    assert all(event["occurred_at"].endswith("Z") and event["not_after"] > time.time() for event in found)
+
+
+def test_a_stream_shows_what_happens_and_resumes_without_a_hole(backend: Backend) -> None:
+    stream = Stream(backend)
+    live = revoke_some(backend, 10)
+    assert {event["session_id"] for event in stream.until(10)} == live
+    time.sleep(2.5)
+    stream.stop()
+    missed = revoke_some(backend, 10)
+    again = Stream(backend, stream.last_id)
+    assert missed <= {event["session_id"] for event in again.until(10)}
+    again.stop()
+
+
+def test_another_tenant_sees_nothing(api: Api, backend: Backend) -> None:
+    other = api.tenant("Other")
+    revoke_some(backend, 3)
+    time.sleep(0.05)
+    _, cursor = pages(backend)
+    assert pages(other)[0] == []
+    assert other.call("GET", f"/v1/events?after={cursor}").status_code == 422
+
+
+def test_a_cursor_older_than_what_is_kept_is_refused(backend: Backend, api: Api) -> None:
+    from app.cursors import Cursors
+    from app.keys import derive
+    from tests.service import SECRET
+
+    cursors = Cursors(derive(SECRET.encode(), "cursors"))
+    old = cursors.seal(f"{(int(time.time()) - 2 * 86_400) * 1_000}.0.0", backend.tenant_id, "events")
+    answer = backend.call("GET", f"/v1/events?after={old}")
+    assert (answer.status_code, answer.json()["code"]) == (410, "cursor_expired")
+
+
+def test_a_stream_outlives_a_redis_restart_and_misses_nothing(own_server: Embedded) -> None:
+    api = Api(own_server.url)
+    try:
+        backend = api.tenant()
+        stream = Stream(backend)
+        before = revoke_some(backend, 3)
+        stream.until(3)
+        own_server.stop(crash=True)
+        time.sleep(1)
+        own_server.start()
+        time.sleep(0.5)
+        after = revoke_some(backend, 3)
+        assert {event["session_id"] for event in stream.until(6)} == before | after
+        began = time.monotonic()
+        assert api.stop() in (0, -15)
+        assert time.monotonic() - began < 6
+    finally:
+        api.stop()

@@ -11,8 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from app.cursors import Cursors
 from app.embedded import Embedded
-from tests.service import Api, Backend
+from app.keys import derive
+from tests.service import SECRET, Api, Backend
 
 
 @pytest.fixture(scope="module", params=["valkey_url", "cluster_url"])
@@ -146,10 +148,6 @@ def test_another_tenant_sees_nothing(api: Api, backend: Backend) -> None:
 
 
 def test_a_cursor_older_than_what_is_kept_is_refused(backend: Backend, api: Api) -> None:
-    from app.cursors import Cursors
-    from app.keys import derive
-    from tests.service import SECRET
-
     cursors = Cursors(derive(SECRET.encode(), "cursors"))
     old = cursors.seal(f"{(int(time.time()) - 2 * 86_400) * 1_000}.0.0", backend.tenant_id, "events")
     answer = backend.call("GET", f"/v1/events?after={old}")

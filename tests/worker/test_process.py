@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
+from redis.asyncio import Redis
 
+from app.client.events import PATTERN
 from app.embedded import Embedded
 from app.errors import StoreUnavailable
 from app.model import SHARDS, Rules, Session, new_session_id
@@ -105,10 +107,20 @@ async def test_idle_and_expired_sessions_get_their_event_within_two_seconds(
     tenant = await runtime.tenants.set_policy(tenant.id, {"idle_timeout": "5s"}, now_ms())
     idle = (await runtime.sessions.create(tenant, NewSession(user_id="usr_idle"), now_ms())).session.id
     wire = await open_wire(redis_url, 5_000)
+    client = Redis.from_url(redis_url.replace("+cluster", "").split(",")[0])
+    listener = client.pubsub()
+    await listener.psubscribe(PATTERN)
     other = await runtime.tenants.create("Other", now_ms())
     await fill(wire, other.id, 3, 3_000)
     assert set((await until(wire, other.id, 3, 5)).values()) == {1}
     assert await until(wire, tenant.id, 1, 5) == {idle: 1}
+    heard: list[str] = []
+    while (message := await listener.get_message(timeout=1)) is not None:
+        event = json.loads(message["data"]) if message["type"] == "pmessage" else {}
+        heard += [event["reason"]] if event.get("tenant_id") in (tenant.id, other.id) else []
+    assert sorted(heard) == ["expired", "expired", "expired", "idle_timeout"]
+    await listener.aclose()
+    await client.aclose()
     await wire.close()
 
 

@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 Environment = Literal["development", "production"]
+_URL_OPTIONS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
 
 
@@ -75,6 +76,9 @@ def _url(env: Mapping[str, str], name: str, default: str | None) -> str:
     value = env.get(name) or default or ""
     if urlsplit(value).scheme not in _SCHEMES:
         raise SettingError(f"{name} must be a {', '.join(s + '://' for s in _SCHEMES)} address")
+    for option in parse_qs(urlsplit(value).query, keep_blank_values=True):
+        if option not in _URL_OPTIONS:
+            raise SettingError(f"{name} has an option that is not one of {', '.join(_URL_OPTIONS)}")
     return value
 
 
@@ -123,10 +127,13 @@ def _kept(env: Mapping[str, str], name: str, fresh: str) -> str:
     """In development: a value made once and kept in the data folder with mode 0600."""
     folder = Path(env.get("HELLOJOHN_DATA") or ".data")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = folder / f".{name}.{secrets.token_hex(8)}"
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(fresh)
     try:
-        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.link(draft, folder / name)
     except FileExistsError:
         return (folder / name).read_text().strip()
-    with os.fdopen(handle, "w") as file:
-        file.write(fresh)
+    finally:
+        draft.unlink()
     return fresh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ def test_development_secrets_are_made_once_and_kept_private(development: dict[st
         assert stat.S_IMODE(mode) == 0o600
 
 
+def test_processes_that_start_together_keep_the_same_secrets(development: dict[str, str]) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda _: Settings.from_env(development).secret, range(64)))
+    assert len(set(made)) == 1
+    assert sorted(path.name for path in Path(development["HELLOJOHN_DATA"]).iterdir()) == ["admin_key", "secret"]
+
+
 def test_two_data_folders_have_different_secrets(tmp_path: Path) -> None:
     one = Settings.from_env({"HELLOJOHN_DATA": str(tmp_path / "one")})
     two = Settings.from_env({"HELLOJOHN_DATA": str(tmp_path / "two")})
@@ -78,6 +86,7 @@ def test_production_refuses_to_start_without(name: str) -> None:
         ("HELLOJOHN_RETENTION_HOURS", "23"),
         ("REDIS_URL", "http://127.0.0.1:6379"),
         ("REDIS_URL", "127.0.0.1:6379"),
+        ("REDIS_URL", "redis://127.0.0.1:6379/0?socket_timeout=1"),
         ("ARQ_REDIS_URL", "amqp://127.0.0.1"),
         ("REDIS_TIMEOUT_MS", "0"),
         ("PORT", "0"),
@@ -99,6 +108,7 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
     [
         "redis://127.0.0.1:6379/1",
         "rediss://user:word@redis.example.com:6380/0",
+        "rediss://redis.example.com:6380/0?ssl_ca_certs=/etc/ca.pem",
         "redis+cluster://127.0.0.1:7001,127.0.0.1:7002",
         "unix:///run/redis.sock",
     ],

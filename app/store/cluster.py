@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from redis.crc import key_slot
 
 from app.errors import StoreUnavailable
-from app.store.connection import Connection, ReplyError, packed
+from app.store.connection import Connection, ReplyError, joined, packed
 from app.store.wire import Argument, Script
 
 _REDIRECTS: Final = 16
 _ASKING: Final = packed("ASKING")
 
-Act = Callable[[Connection], Any]
+Act = Callable[[Connection], Awaitable[Any]]
 
 
 class ClusterWire:
@@ -35,7 +35,7 @@ class ClusterWire:
         self._nodes: dict[str, Connection] = {}
         self._slots: list[str] = []
         self._renewing: asyncio.Task[None] | None = None
-        self._slot_of: dict[str, int] = {}
+        self._closed = False
 
     @classmethod
     async def open(cls, url: str, timeout_ms: int) -> ClusterWire:
@@ -52,30 +52,36 @@ class ClusterWire:
     async def each(self, *command: Argument) -> list[Any]:
         if not self._slots:
             await self._renew()
-        return await asyncio.gather(*(self._node(name).call(*command) for name in sorted(set(self._slots))))
+        try:
+            return await asyncio.gather(*(self._node(name).call(*command) for name in sorted(set(self._slots))))
+        except StoreUnavailable:
+            self._renew_soon()
+            raise
 
     async def close(self) -> None:
+        self._closed = True
         if self._renewing is not None:
             self._renewing.cancel()
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
     async def _route(self, key: str, act: Act, command: tuple[Any, ...]) -> Any:
-        slot = self._slot(key)
+        slot, taker = key_slot(key.encode()), ""
         for attempt in range(_REDIRECTS):
             if not self._slots:
                 await self._renew()
+            name, asking, taker = taker or self._slots[slot], bool(taker), ""
             try:
-                return await act(self._node(self._slots[slot]))
+                return await (self._ask(name, command) if asking else act(self._node(name)))
             except StoreUnavailable:
                 self._renew_soon()
                 raise
             except ReplyError as error:
                 word, _, rest = str(error).partition(" ")
                 if word == "MOVED":
-                    self._slots[slot] = rest.split(" ")[1]
+                    self._slots[slot] = _address(rest, name)
                     self._renew_soon()
                 elif word == "ASK":
-                    return await self._ask(rest.split(" ")[1], command)
+                    taker = _address(rest, name)
                 elif word == "TRYAGAIN":
                     await asyncio.sleep(random.uniform(0.01, 0.02) * (attempt + 1))  # noqa: S311
                 else:
@@ -90,18 +96,9 @@ class ClusterWire:
         await asking
         return await reply
 
-    def _slot(self, key: str) -> int:
-        """The slot of a key, remembered by hash tag."""
-        start = key.find("{")
-        tag = key[start + 1 : key.find("}", start)] if start >= 0 else key
-        slot = self._slot_of.get(tag)
-        if slot is None:
-            if len(self._slot_of) > 20_000:
-                self._slot_of.clear()
-            slot = self._slot_of[tag] = key_slot(key.encode())
-        return slot
-
     def _node(self, name: str) -> Connection:
+        if self._closed:
+            raise StoreUnavailable
         node = self._nodes.get(name)
         if node is None:
             url = urlunsplit(self._parts._replace(netloc=self._login + name))
@@ -109,14 +106,15 @@ class ClusterWire:
         return node
 
     def _renew_soon(self) -> None:
-        if self._renewing is None:
+        if self._renewing is None and not self._closed:
             self._renewing = asyncio.create_task(self._learn())
             self._renewing.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _renew(self) -> None:
         self._renew_soon()
-        if self._renewing is not None:
-            await asyncio.shield(self._renewing)
+        if self._renewing is None:
+            raise StoreUnavailable
+        await joined(self._renewing)
 
     async def _learn(self) -> None:
         """Ask the nodes we know, then the seeds, for the map of slots."""
@@ -135,11 +133,20 @@ class ClusterWire:
             self._renewing = None
 
 
+def _address(redirect: str, asked: str) -> str:
+    """`host:port` of `<slot> <host>:<port>`. An empty host means the host of the node that was asked."""
+    host, _, port = redirect.split(" ")[1].rpartition(":")
+    return _joined(host or asked.rpartition(":")[0], port)
+
+
+def _joined(host: str, port: object) -> str:
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
 def _map_of(rows: list[Any], asked: str) -> list[str] | None:
-    """Slot number → primary, or `None` while slots are missing. An empty host means the node that was asked."""
+    """Slot number → primary, or `None` while slots are missing. An empty host means the host of the node asked."""
     slots: list[str] = [""] * 16_384
     for first, last, primary, *_ in rows:
         host = primary[0].decode() if primary[0] else asked.rpartition(":")[0]
-        for slot in range(first, last + 1):
-            slots[slot] = f"[{host}]:{primary[1]}" if ":" in host else f"{host}:{primary[1]}"
+        slots[first : last + 1] = [_joined(host, primary[1])] * (last + 1 - first)
     return slots if all(slots) else None

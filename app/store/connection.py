@@ -45,9 +45,9 @@ class ReplyError(ResponseError):
 
 class Connection:
     def __init__(self, url: str, timeout_ms: int) -> None:
-        self._options: dict[str, Any] = dict(parse_url(url))
-        self._class: type[AbstractConnection] = self._options.pop("connection_class", TcpConnection)
         self._timeout = timeout_ms / 1_000
+        self._options: dict[str, Any] = {**parse_url(url), "socket_connect_timeout": self._timeout, "protocol": 2}
+        self._class: type[AbstractConnection] = self._options.pop("connection_class", TcpConnection)
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -114,11 +114,11 @@ class Connection:
             raise StoreUnavailable
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._open())
-        await asyncio.shield(self._connecting)
+        await joined(self._connecting)
 
     async def _open(self) -> None:
         loop = asyncio.get_running_loop()
-        link = self._class(**self._options, socket_connect_timeout=self._timeout)
+        link = self._class(**self._options)
         try:
             async with asyncio.timeout(self._timeout):
                 await link.connect()  # type: ignore[no-untyped-call]
@@ -128,6 +128,9 @@ class Connection:
             self._not_before = loop.time() + random.uniform(0.05, 0.25)  # noqa: S311
             await link.disconnect(nowait=True)
             raise StoreUnavailable from error
+        except asyncio.CancelledError:
+            await link.disconnect(nowait=True)
+            raise
         finally:
             self._connecting = None
         reader, self._writer = link._reader, link._writer
@@ -185,6 +188,14 @@ class Connection:
         for future, _ in waiting:
             if not future.done():
                 future.set_exception(StoreUnavailable(why))
+
+
+async def joined(task: asyncio.Task[None]) -> None:
+    """Wait for work that others wait for too. When it is cancelled from outside, the waiter is not: it is refused."""
+    await asyncio.wait([task])
+    if task.cancelled():
+        raise StoreUnavailable
+    task.result()
 
 
 def packed(*command: Any) -> bytes:

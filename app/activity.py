@@ -22,7 +22,8 @@ class Activity:
         self._clock = clock
         self._seen: dict[str, Touch] = {}
         self._rules: dict[str, Rules] = {}
-        self._flush: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._writes: set[asyncio.Task[None]] = set()
 
     def note(self, session: Session, rules: Rules, now: int) -> None:
         """The session was used at `now`; written soon, and only if its last stamp is a step old."""
@@ -30,18 +31,25 @@ class Activity:
             return
         self._seen[session.id] = Touch(session.id, session.tenant_id, session.user_id, now)
         self._rules[session.tenant_id] = rules
-        if self._flush is None:
-            self._flush = asyncio.create_task(self._write())
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_WAIT_S, self._begin)
 
-    async def close(self) -> None:
-        """Write what is waiting."""
-        while self._flush is not None:
-            await self._flush
+    async def flush(self) -> None:
+        """Write what is waiting now, and return once it is written."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._begin()
+        await asyncio.gather(*self._writes)
+
+    def _begin(self) -> None:
+        self._timer = None
+        writing = asyncio.create_task(self._write())
+        self._writes.add(writing)
+        writing.add_done_callback(self._writes.discard)
 
     async def _write(self) -> None:
-        await asyncio.sleep(_WAIT_S)
         seen, rules = self._seen, self._rules
-        self._seen, self._rules, self._flush = {}, {}, None
+        self._seen, self._rules = {}, {}
         try:
             await self._store.touch(list(seen.values()), rules, self._clock())
         except StoreUnavailable:

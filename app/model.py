@@ -48,6 +48,8 @@ MAX_SESSIONS_PER_USER: Final = 10_000
 """The ceiling that holds also when a policy says "unlimited" (DESIGN §5)."""
 PROPAGATION_MS: Final = 1_000
 """Within this time every process knows a changed policy, key or tenant."""
+RETRY_MS: Final = 10_000
+"""After this time the worker looks whether a process died between two steps of a change."""
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUE: Final = {letter: value for value, letter in enumerate(_CROCKFORD)}

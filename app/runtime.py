@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -15,12 +15,12 @@ from app.feed import Feed
 from app.keys import KeyRing, derive
 from app.sessions import Sessions
 from app.settings import Settings
-from app.store.base import Registry
+from app.store.base import Registry, SessionStore
 from app.store.doorbell import Doorbell
 from app.store.log import EventLog
 from app.store.redis import RedisSessionStore
 from app.store.registry import RedisRegistry
-from app.store.wire import open_wire
+from app.store.wire import Wire, open_wire
 from app.tenants import Tenants
 from app.tokens import AccessTokens, RefreshTokens
 from app.upkeep import Upkeep
@@ -35,6 +35,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     tenants: Tenants
     keys: KeyRing
     registry: Registry
+    clock: Callable[[], int]
 
 
 def now_ms() -> int:
@@ -43,11 +44,19 @@ def now_ms() -> int:
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    """Everything built and connected; on leaving, pending activity is written and the connections are closed."""
-    wire = await open_wire(settings.redis_url, settings.redis_timeout_ms)
+async def open_runtime(
+    settings: Settings,
+    clock: Callable[[], int] = now_ms,
+    wire: Wire | None = None,
+    store: SessionStore | None = None,
+) -> AsyncIterator[Runtime]:
+    """Everything built and connected; on leaving, pending activity is written and the connections are closed.
+
+    `wire` and `store` stand in for those that `settings` name.
+    """
+    wire = wire or await open_wire(settings.redis_url, settings.redis_timeout_ms)
     locator = Locator(settings.geoip_file)
-    store, registry = RedisSessionStore(wire, settings.retention_ms), RedisRegistry(wire)
+    store, registry = store or RedisSessionStore(wire, settings.retention_ms), RedisRegistry(wire)
     feed = Feed(EventLog(wire), Doorbell(settings.redis_url), settings.retention_ms)
     cursors = Cursors(derive(settings.secret, "cursors"))
     keys = KeyRing(registry, settings.secret)
@@ -59,7 +68,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         access=AccessTokens(keys, settings.issuer),
         refresh=RefreshTokens(settings.secret),
         cursors=cursors,
-        activity=Activity(store, now_ms),
+        activity=Activity(store, clock),
         device_of=device_type,
         country_of=locator.country,
     )
@@ -73,9 +82,10 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             tenants=tenants,
             keys=keys,
             registry=registry,
+            clock=clock,
         )
     finally:
         await feed.close()
-        await sessions.close()
+        await sessions.flush()
         await wire.close()
         locator.close()

@@ -24,6 +24,7 @@ from app.errors import (
     ValidationError,
 )
 from app.model import (
+    RETRY_MS,
     Reason,
     Rules,
     Session,
@@ -226,9 +227,14 @@ class Sessions:
         return await self._store.revoke_user(tenant.id, user_id, except_id, reason, tenant.rules, now)
 
     async def revoke_all(self, tenant: Tenant, now: int) -> int:
-        """End every session of a tenant at once; the worker records them one by one."""
+        """End every session of a tenant at once; the worker records them one by one.
+
+        The first mark is for the case that this process dies before it can make the second.
+        """
+        await self._registry.mark_pending(tenant.id, now + RETRY_MS)
+        ended = await self._store.cut_off(tenant.id, now)
         await self._registry.mark_pending(tenant.id, now)
-        return await self._store.cut_off(tenant.id, now)
+        return ended
 
     async def activity(self, tenant: Tenant, session_ids: list[str], now: int) -> int:
         """Sessions that a local verifier saw in use; how many of them are alive."""
@@ -250,8 +256,9 @@ class Sessions:
         created = counts.pop("created", 0)
         return Stats(active=await self._store.count_tenant(tenant.id), created=created, ended=counts)
 
-    async def close(self) -> None:
-        await self._activity.close()
+    async def flush(self) -> None:
+        """Write the activity that waits."""
+        await self._activity.flush()
 
     async def _living(self, tenant: Tenant, session_id: str, user_id: str | None, now: int) -> Session:
         if user_id is not None and not _leads_to(session_id, tenant.id, user_id):

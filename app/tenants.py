@@ -15,7 +15,7 @@ import msgspec
 
 from app import durations
 from app.errors import ApiKeyNotFound, Conflict, InvalidApiKey, TenantNotFound, ValidationError
-from app.model import MAX_SESSIONS_PER_USER, PROPAGATION_MS, ApiKey, Policy, Rules, Tenant, base32, new_id
+from app.model import MAX_SESSIONS_PER_USER, PROPAGATION_MS, RETRY_MS, ApiKey, Policy, Rules, Tenant, base32, new_id
 from app.store.base import Registry, SessionStore
 
 _KEY_FORM: Final = re.compile(r"sk_(live|test)_([0-9A-Z]{16})_([0-9A-Z]{40})([0-9A-Z]{7})", re.ASCII)
@@ -72,15 +72,18 @@ class Tenants:
         tenant = await self._registry.tenant(tenant_id)
         if tenant is None or tenant.deleted_at is not None:
             raise TenantNotFound
-        await self._registry.mark_pending(tenant_id, now + 2 * PROPAGATION_MS)
+        await self._registry.mark_pending(tenant_id, now + RETRY_MS)
         await self._store.cut_off(tenant_id, now)
         await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, deleted_at=now))
+        await self._registry.mark_pending(tenant_id, now + 2 * PROPAGATION_MS)
 
     async def set_policy(self, tenant_id: str, changes: dict[str, Any], now: int) -> Tenant:
         """Merge `changes` (DESIGN §5) into the policy. Raises `ValidationError` and then changes nothing."""
         merged((await self.get(tenant_id, now)).policy, changes)
+        await self._registry.mark_pending(tenant_id, now + RETRY_MS)
+        tenant = await self._change(tenant_id, lambda tenant: tenant.with_policy(merged(tenant.policy, changes), now))
         await self._registry.mark_pending(tenant_id, now + PROPAGATION_MS)
-        return await self._change(tenant_id, lambda tenant: tenant.with_policy(merged(tenant.policy, changes), now))
+        return tenant
 
     async def create_key(
         self, tenant_id: str, name: str, now: int, mode: Literal["live", "test"] = "live"

@@ -32,11 +32,10 @@ class Upkeep:
         """Walk the tenants whose policy changed, that were cut off or deleted: end, evict and re-score what that
         concerns. Returns how many tenants were done."""
         pending = await self._registry.pending(now)
-        for tenant_id, at in pending:
-            settled = await self._walk(tenant_id, now)
-            await self._registry.clear_pending(tenant_id, at)
-            if not settled:
+        for tenant_id, marks in pending.items():
+            if not await self._walk(tenant_id, now):
                 await self._registry.mark_pending(tenant_id, now + MINUTE + SECOND)
+            await self._registry.clear_pending(marks)
         return len(pending)
 
     async def collect(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import msgspec
 
 from app.errors import SessionLimitReached
-from app.model import DAY, SHARDS, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
+from app.model import DAY, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
 from app.store.base import Count, Created, Due, Page, Rotated, Rotation, Touch
 
 
@@ -167,12 +168,12 @@ class OracleStore:
         return row.change(**changes)
 
     async def due(self, now: int, limit: int) -> list[Due]:
-        found: list[Due] = []
-        for shard in range(SHARDS):
-            rows = [row for row in self._rows.values() if row.due <= now and shard_in(row.session.id) == shard]
-            rows.sort(key=lambda row: row.due)
-            found += [Due(row.session.id, row.session.tenant_id, row.session.user_id) for row in rows[:limit]]
-        return found
+        shards: dict[int, list[Row]] = defaultdict(list)
+        for row in sorted(self._rows.values(), key=lambda row: row.due):
+            if row.due <= now:
+                shards[shard_in(row.session.id)].append(row)
+        rows = [row for shard in sorted(shards) for row in shards[shard][:limit]]
+        return [Due(row.session.id, row.session.tenant_id, row.session.user_id) for row in rows]
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         count = 0

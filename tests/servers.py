@@ -42,6 +42,12 @@ class Cluster:
         for node in self.nodes:
             node.stop()
 
+    def __enter__(self) -> Cluster:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
 
 def command(node: Embedded, *words: str | int) -> Any:
     """The node's decoded answer to one command, asked over a connection of its own."""

@@ -27,11 +27,12 @@ def environment(redis_url: str, **more: str) -> dict[str, str]:
 
 
 class Process:
-    """`python -m module` as a child that ends with the test run."""
+    """`python -m module` as a child that ends with the test run; with CLOCK_FILE it runs on that clock."""
 
     def __init__(self, module: str, env: Mapping[str, str]) -> None:
+        words = ["tests.faults.clock", module] if "CLOCK_FILE" in env else [module]
         self.child = subprocess.Popen(
-            [sys.executable, "-m", module], env=dict(env), cwd=ROOT, preexec_fn=dies_with_parent(signal.SIGKILL)
+            [sys.executable, "-m", *words], env=dict(env), cwd=ROOT, preexec_fn=dies_with_parent(signal.SIGKILL)
         )
 
     def stop(self, number: int = signal.SIGTERM) -> int:

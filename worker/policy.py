@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from app.runtime import Runtime, now_ms
+from app.runtime import Runtime
 
 _log = logging.getLogger("worker.policy")
 
@@ -18,7 +18,7 @@ async def apply_policies(ctx: dict[str, Any]) -> int:
     if lock.locked():
         return 0
     async with lock:
-        done = await runtime.upkeep.apply_policies(now_ms())
+        done = await runtime.upkeep.apply_policies(runtime.clock())
     if done:
         _log.info("walked %d tenants", done)
     return done

@@ -6,7 +6,7 @@ import logging
 from typing import Any, Final
 
 from app.model import SHARDS
-from app.runtime import Runtime, now_ms
+from app.runtime import Runtime
 
 _STEP: Final = SHARDS // 10
 _log = logging.getLogger("worker.repair")
@@ -17,7 +17,7 @@ async def repair(ctx: dict[str, Any]) -> int:
     runtime: Runtime = ctx["runtime"]
     mended = 0
     for shard in range(SHARDS):
-        mended += await runtime.upkeep.repair(shard, now_ms())
+        mended += await runtime.upkeep.repair(shard, runtime.clock())
         if shard % _STEP == _STEP - 1:
             _log.info("repair: %d of %d shards, %d mended", shard + 1, SHARDS, mended)
     if mended:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from app.runtime import Runtime, now_ms
+from app.runtime import Runtime
 
 _BUDGET_MS: Final = 900
 _SKEW_MS: Final = 5_000
@@ -23,15 +23,15 @@ async def sweep(ctx: dict[str, Any]) -> int:
     if lock.locked():
         return 0
     async with lock:
-        skew = now_ms() - await runtime.registry.clock()
+        skew = runtime.clock() - await runtime.registry.clock()
         if abs(skew) > _SKEW_MS:
             _log.error("not sweeping: this clock is %d ms off the store's", skew)
             return 0
-        begun, total = now_ms(), 0
-        while ended := await runtime.upkeep.sweep(now_ms()):
+        begun, total = runtime.clock(), 0
+        while ended := await runtime.upkeep.sweep(runtime.clock()):
             total += ended
-            if now_ms() - begun > _BUDGET_MS:
+            if runtime.clock() - begun > _BUDGET_MS:
                 break
         if total:
-            _log.info("swept %d sessions in %d ms", total, now_ms() - begun)
+            _log.info("swept %d sessions in %d ms", total, runtime.clock() - begun)
         return total

@@ -187,13 +187,14 @@ class Registry(Protocol):
         """A tenant's sums of the last 24 hours, by `what`."""
 
     async def mark_pending(self, tenant_id: str, at: int) -> None:
-        """Ask the worker to walk a tenant's sessions once `at` has come: its policy changed, or it was cut off."""
+        """Ask the worker to walk a tenant's sessions once `at` has come: its policy changed, or it was cut off.
+        Each request is a mark of its own, so that none hides or delays another."""
 
-    async def pending(self, now: int) -> list[tuple[str, int]]:
-        """Tenants to walk, each with the `at` that asked for it."""
+    async def pending(self, now: int) -> dict[str, list[str]]:
+        """Tenants to walk, each with the marks that asked for it."""
 
-    async def clear_pending(self, tenant_id: str, at: int) -> None:
-        """The walk asked for at `at` is done; a newer request stays."""
+    async def clear_pending(self, marks: list[str]) -> None:
+        """What these marks asked for is done."""
 
     async def clock(self) -> int:
         """The store's own time in milliseconds; also the proof that it answers."""

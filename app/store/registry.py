@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter
 from typing import Final
 
@@ -13,6 +14,7 @@ from app.store import keyspace
 from app.store.base import Count
 from app.store.wire import Script, Wire
 
+_MARKS: Final = 1_000
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 _PUT_TENANT: Final = Script.of(
@@ -33,13 +35,6 @@ for i = 2, 1 + seen do
 end
 redis.call('DEL', KEYS[1])
 if #ARGV > 1 + seen then redis.call('HSET', KEYS[1], unpack(ARGV, 2 + seen)) end
-return 1""",
-)
-_CLEAR: Final = Script.of(
-    "clear_pending",
-    """-- Forget a request unless a newer one came. KEYS pending · ARGV tenant, at
-local at = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if at and tonumber(at) <= tonumber(ARGV[2]) then redis.call('ZREM', KEYS[1], ARGV[1]) end
 return 1""",
 )
 
@@ -112,15 +107,18 @@ class RedisRegistry:
         return dict(sums)
 
     async def mark_pending(self, tenant_id: str, at: int) -> None:
-        await self._wire.call(keyspace.PENDING, "ZADD", keyspace.PENDING, "GT", at, tenant_id)
+        mark = f"{tenant_id} {secrets.token_hex(8)}"
+        await self._wire.call(keyspace.PENDING, "ZADD", keyspace.PENDING, at, mark)
 
-    async def pending(self, now: int) -> list[tuple[str, int]]:
+    async def pending(self, now: int) -> dict[str, list[str]]:
         key = keyspace.PENDING
-        flat = await self._wire.call(key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, 100, "WITHSCORES")
-        return [(name.decode(), int(float(at))) for name, at in zip(flat[::2], flat[1::2], strict=True)]
+        found: dict[str, list[str]] = {}
+        for mark in await self._wire.call(key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, _MARKS):
+            found.setdefault(mark.decode().split(" ")[0], []).append(mark.decode())
+        return found
 
-    async def clear_pending(self, tenant_id: str, at: int) -> None:
-        await self._wire.script(_CLEAR, [keyspace.PENDING], [tenant_id, at])
+    async def clear_pending(self, marks: list[str]) -> None:
+        await self._wire.call(keyspace.PENDING, "ZREM", keyspace.PENDING, *marks)
 
     async def clock(self) -> int:
         seconds, micros = await self._wire.call(keyspace.TENANTS, "TIME")

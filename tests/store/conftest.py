@@ -25,8 +25,10 @@ STORES = ["oracle", "fakeredis", "valkey", "cluster"]
 class FakeWire:
     """A `Wire` over fakeredis, whose scripts run in lupa."""
 
-    def __init__(self) -> None:
-        self._redis: Any = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())  # its stubs are of another redis-py
+    def __init__(self, server: fakeredis.FakeServer | None = None) -> None:
+        self._redis: Any = fakeredis.FakeAsyncRedis(
+            server=server or fakeredis.FakeServer()
+        )  # its stubs are of another redis-py
         self._redis.response_callbacks.clear()
 
     async def call(self, key: str, *command: Argument) -> Any:

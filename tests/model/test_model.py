@@ -1,0 +1,61 @@
+"""The machine against every store, a bounded number of calls each; `make test-faults` goes further."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from app.embedded import Embedded
+from tests.model.machine import machine
+from tests.model.subjects import InProcess, OverHttp
+from tests.servers import Cluster
+
+CALLS = {"oracle": 1_500, "valkey": 3_000, "cluster": 1_500, "http": 600}
+
+
+@pytest.fixture(params=CALLS)
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InProcess]:
+    """The service over a store of its own."""
+    with ExitStack() as stack:
+        if request.param == "oracle":
+            opened = InProcess(None)
+        elif request.param == "cluster":
+            opened = InProcess(stack.enter_context(Cluster(tmp_path / "cluster")).url)
+        else:
+            server = stack.enter_context(Embedded(tmp_path / "valkey"))
+            opened = OverHttp(server.url, tmp_path) if request.param == "http" else InProcess(server.url)
+        stack.callback(opened.close)
+        yield opened
+
+
+def test_the_service_does_what_the_model_says(
+    subject: InProcess, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = request.node.callspec.params["subject"]
+    wanted = int(os.environ.get(f"MODEL_CALLS_{name.upper()}", CALLS[name]))
+    start = int(os.environ.get("SEED", random.randrange(10**6)))
+    caller = machine(name, subject)
+    chosen = settings(
+        max_examples=max(10, wanted // 150),
+        stateful_step_count=150,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    rounds = 0
+    while caller.steps < wanted:
+        run_state_machine_as_test(seed(start + rounds)(caller), settings=chosen)
+        rounds += 1
+    with capsys.disabled():
+        print(f"\n  model on {name}: seed {start}, {caller.steps} calls, no violation")
+    assert caller.steps >= wanted

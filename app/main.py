@@ -16,7 +16,9 @@ from app.api.http import Door, Lifespan
 from app.api.logs import Log
 from app.api.metrics import Metrics
 from app.api.operations import OPERATIONS
+from app.log import set_up
 from app.runtime import Runtime, now_ms, open_runtime
+from app.selfcheck import self_check
 from app.settings import SettingError, Settings
 
 
@@ -63,6 +65,8 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT; requests under way have ten seconds to finish."""
     try:
         settings = Settings.from_env()
+        set_up(settings.log_level)
+        self_check(settings)
         door = application()
     except SettingError as error:
         sys.exit(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ from app.store.base import Registry, SessionStore, Touch
 from app.tenants import Tenants
 from app.tokens import AccessTokens, RefreshTokens
 
+_log = logging.getLogger(__name__)
 _EVERY: Final = frozenset({"active", "revoked", "expired"})
 _INVALID: Final = (InvalidToken, TokenExpired, SessionNotFound, SessionRevoked, SessionExpired)
 
@@ -58,13 +60,15 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
-    """A session with fresh tokens; `expires_in` seconds are for the access token."""
+    """A session with fresh tokens; `expires_in` seconds are for the access token. `regressed`: the refresh token was
+    newer than the store, which must have lost writes (a failover, a power loss)."""
 
     session: Session
     access_token: str
     expires_in: int
     refresh_token: str | None = None
     evicted: list[str] = []
+    regressed: bool = False
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,8 +152,11 @@ class Sessions:
             raise RefreshTokenInvalid
         if answer.outcome in ("reused", "ended"):
             raise _why(answer.session)
+        if answer.outcome == "ahead":
+            _log.warning("state regression: a refresh token was ahead of the store, which must have lost writes")
         successor = self._refresh.successor(presented, answer.branch)
-        return await self._issue(answer.session, tenant.rules, now, successor)
+        issued = await self._issue(answer.session, tenant.rules, now, successor)
+        return msgspec.structs.replace(issued, regressed=answer.outcome == "ahead")
 
     async def verify(
         self, tenant: Tenant, now: int, *, token: str | None = None, session_id: str | None = None

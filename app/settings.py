@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 Environment = Literal["development", "production"]
+_TOPICS = frozenset({"version", "eviction", "persistence", "clock"})
 _URL_OPTIONS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
 
@@ -35,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     redis_timeout_ms: int = 2_000
     retention_ms: int = 86_400_000
+    accepted: frozenset[str] = frozenset()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -55,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ),
             redis_timeout_ms=_number(env, "REDIS_TIMEOUT_MS", 2_000, 50, 60_000),
             retention_ms=_number(env, "HELLOJOHN_RETENTION_HOURS", 24, 24, 24 * 90) * 3_600_000,
+            accepted=_topics(env, "HELLOJOHN_ACCEPT"),
         )
 
 
@@ -80,6 +83,13 @@ def _url(env: Mapping[str, str], name: str, default: str | None) -> str:
         if option not in _URL_OPTIONS:
             raise SettingError(f"{name} has an option that is not one of {', '.join(_URL_OPTIONS)}")
     return value
+
+
+def _topics(env: Mapping[str, str], name: str) -> frozenset[str]:
+    found = frozenset(word for word in env.get(name, "").replace(",", " ").split())
+    if found - _TOPICS:
+        raise SettingError(f"{name} may name {', '.join(sorted(_TOPICS))}")
+    return found
 
 
 def _file(env: Mapping[str, str], name: str) -> str | None:

@@ -6,6 +6,7 @@ Each is idempotent, bounded and safe to run twice at once.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Final
 
 from app.model import MINUTE, SECOND, SHARDS, Rules
@@ -42,13 +43,11 @@ class Upkeep:
         """Bring what the shards have counted to the statistics."""
         await self._registry.add_counts(await self._store.collect())
 
-    async def repair(self, shard: int, now: int) -> int:
-        """Mend one shard's indexes; how many entries were mended."""
-        cursor, mended = await self._store.repair(shard, 0, now)
-        while cursor:
-            cursor, more = await self._store.repair(shard, cursor, now)
-            mended += more
-        return mended
+    async def repair(self, now: int) -> Counter[str]:
+        """Mend what the invariants do not allow; what was found, by name."""
+        damages = await self._store.repair(lambda tenant_id: self._tenants.rules(tenant_id, now), now)
+        await self._registry.add_repaired(damages)
+        return damages
 
     async def _walk(self, tenant_id: str, now: int) -> bool:
         """Settle all of a tenant's sessions; True if no cut-off is left to remember."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import msgspec
 
 from app.errors import SessionLimitReached
 from app.model import DAY, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
-from app.store.base import Count, Created, Due, Page, Rotated, Rotation, Touch
+from app.store.base import Count, Created, Due, Page, Rotated, Rotation, RulesOf, Touch
 
 
 class Row:
@@ -195,8 +195,8 @@ class OracleStore:
         ids = sorted(row.session.id for row in rows if row.session.id > after)[:limit]
         return [Due(sid, tenant_id, self._rows[sid].session.user_id) for sid in ids]
 
-    async def repair(self, shard: int, cursor: int, now: int) -> tuple[int, int]:
-        return 0, 0
+    async def repair(self, rules_of: RulesOf, now: int) -> Counter[str]:
+        return Counter()
 
     def _of(self, tenant_id: str) -> list[Row]:
         return [row for row in self._rows.values() if row.session.tenant_id == tenant_id]

@@ -86,6 +86,29 @@ async def test_a_stalled_server_costs_one_deadline(wire: Wire, own_server: Embed
         os.kill(pid, signal.SIGCONT)
 
 
+async def test_while_a_server_is_silent_nobody_else_waits_for_it(wire: Wire, own_server: Embedded) -> None:
+    pid = int(await _pid(wire))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable):
+            await wire.call("k", "GET", "k")
+        began = time.monotonic()
+        for _ in range(100):
+            with pytest.raises(StoreUnavailable):
+                await wire.call("k", "GET", "k")
+            await asyncio.sleep(0.005)
+        assert time.monotonic() - began < 1.2
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    async with asyncio.timeout(2):
+        while True:
+            try:
+                assert await wire.call("k", "GET", "k") is None
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)
+
+
 async def _pid(wire: Wire) -> str:
     info = (await wire.call("k", "INFO", "server")).decode()
     return str(next(line.split(":")[1] for line in info.splitlines() if line.startswith("process_id:")))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = {
     "app.client": 7,                                                              # outside: for consumers
-    "app.main": 6, "app.dev": 6, "app.embedded": 6, "worker.main": 6,             # wiring
+    "app.main": 6, "app.dev": 6, "app.embedded": 6, "app.selfcheck": 6, "worker.main": 6,  # wiring
     "app.api": 5, "worker": 5,                                                    # doors
     "app.runtime": 4,                                                             # builds what is below
     "app.sessions": 3, "app.tenants": 3, "app.upkeep": 3, "app.feed": 3, "app.activity": 3,     # use cases

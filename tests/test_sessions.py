@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from app.embedded import Embedded
 from app.errors import (
     InvalidApiKey,
     RefreshTokenInvalid,
@@ -19,10 +21,12 @@ from app.errors import (
     TenantNotFound,
     ValidationError,
 )
-from app.model import DAY, MINUTE, Tenant
+from app.model import DAY, MINUTE, Tenant, shard_in
 from app.runtime import Runtime, now_ms, open_runtime
 from app.sessions import Issued, NewSession
 from app.settings import Settings
+from app.store import keyspace
+from tests.servers import command
 
 SECRET = b"a secret of forty characters for testing"
 
@@ -266,3 +270,15 @@ async def everything(runtime: Runtime) -> bytes:
             found.append(f"{key.decode().rpartition(':')[2]} {value}".encode())
     await wire.close()
     return b"\n".join(found)
+
+
+async def test_what_repair_mends_is_counted_and_announced(tmp_path: Path) -> None:
+    with Embedded(tmp_path) as server:
+        async with open_runtime(settings(server.url)) as runtime:
+            tenant = await runtime.tenants.create("Acme", now_ms())
+            issued = await sign_in(runtime, tenant)
+            command(server, "DEL", keyspace.session(shard_in(issued.session.id), issued.session.id))
+            assert await runtime.upkeep.repair(now_ms()) == {"alive without a record": 1}
+            assert await runtime.upkeep.repair(now_ms()) == {}
+            assert await runtime.registry.repaired() == {"alive without a record": 1}
+            assert (await runtime.sessions.stats(tenant, now_ms())).active == 0

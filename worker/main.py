@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from app.log import set_up
 from app.runtime import open_runtime
+from app.selfcheck import self_check
 from app.settings import SettingError, Settings
 from worker.keys import rotate_keys
 from worker.policy import apply_policies
@@ -75,7 +76,6 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    queue_settings(settings)
     async with open_runtime(settings) as runtime:
         ctx = {"runtime": runtime, "sweeping": asyncio.Lock(), "walking": asyncio.Lock()}
         failures = 0
@@ -130,6 +130,8 @@ def main() -> None:
         set_up(settings.log_level)
         if "--check" in sys.argv[1:]:
             raise SystemExit(asyncio.run(check(settings)))
+        queue_settings(settings)
+        self_check(settings)
         asyncio.run(run(settings))
     except SettingError as error:
         print(error, file=sys.stderr)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -27,6 +30,13 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
+        self._regressions = Counter(
+            "hellojohn_state_regressions",
+            "Refresh tokens that were newer than the store: it has lost writes",
+            registry=self._registry,
+        )
+        self._repaired = _Repaired()
+        self._registry.register(self._repaired)
         self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, operation: str, status: int, seconds: float) -> None:
@@ -37,5 +47,25 @@ class Metrics:
         known[0].inc()
         known[1].observe(seconds)
 
+    def regressed(self) -> None:
+        self._regressions.inc()
+
+    def repaired(self, damages: dict[str, int]) -> None:
+        """What repair passes have mended, ever, as the store has counted it."""
+        self._repaired.damages = damages
+
     def text(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class _Repaired(Collector):
+    """A counter that the worker keeps and this process only shows."""
+
+    def __init__(self) -> None:
+        self.damages: dict[str, int] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily("hellojohn_repaired", "Damages that repair passes have mended", labels=["damage"])
+        for damage, number in self.damages.items():
+            family.add_metric([damage], number)
+        yield family

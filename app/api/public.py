@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from contextlib import suppress
 from hashlib import sha256
 from typing import Final
 
@@ -50,15 +51,19 @@ async def livez(call: Call) -> Health:
 
 
 async def readyz(call: Call) -> Health:
-    """Raises `StoreUnavailable`, also once this process has been asked to end: send it nothing new."""
+    """Raises `StoreUnavailable` unless every primary of the store answers and can be written to, and also once this
+    process has been asked to end: send it nothing new."""
     if call.context.site.closing:
         raise StoreUnavailable("this process is ending")
-    await call.runtime.registry.clock()
+    await call.runtime.registry.check()
     return Health(status="ready")
 
 
 async def metrics(call: Call) -> Reply:
+    """Also while the store is away; what it counts is then as it last was."""
     found = call.context.site.metrics
+    with suppress(StoreUnavailable):
+        found.repaired(await call.runtime.registry.repaired())
     return Reply(found.text(), found.media_type)
 
 

@@ -38,6 +38,8 @@ async def create(call: Call) -> IssuedView:
 async def refresh(call: Call) -> IssuedView:
     body: Refresh = call.body
     issued = await call.runtime.sessions.refresh(body.refresh_token, call.now, call.caller.tenant_id)
+    if issued.regressed:
+        call.context.site.metrics.regressed()
     return IssuedView.of(issued)
 
 

@@ -7,11 +7,16 @@ A session of another tenant is a session that does not exist.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from app.model import ApiKey, Reason, Rules, SealedKey, Session, Tenant
+
+RulesOf = Callable[[str], Awaitable[Rules | None]]
+"""A tenant's rules by its id; `None` if it is gone."""
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,8 +159,9 @@ class SessionStore(Protocol):
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
         """Sessions of a tenant in one shard not recorded as ended, by age from `after` on (for policy changes)."""
 
-    async def repair(self, shard: int, cursor: int, now: int) -> tuple[int, int]:
-        """Mend one batch of one shard's indexes; returns the next cursor (0: done) and how many were mended."""
+    async def repair(self, rules_of: RulesOf, now: int) -> Counter[str]:
+        """Look at every session and every index entry and mend what the invariants do not allow; what was found, by
+        name. Empty on a healthy store. Safe beside everything else."""
 
 
 class Registry(Protocol):
@@ -196,5 +202,14 @@ class Registry(Protocol):
     async def clear_pending(self, marks: list[str]) -> None:
         """What these marks asked for is done."""
 
+    async def add_repaired(self, damages: Counter[str]) -> None:
+        """Count what a repair pass mended."""
+
+    async def repaired(self) -> dict[str, int]:
+        """What repair passes have mended, ever, by name."""
+
+    async def check(self) -> None:
+        """Raises `StoreUnavailable` unless every primary answers and can be written to."""
+
     async def clock(self) -> int:
-        """The store's own time in milliseconds; also the proof that it answers."""
+        """The store's own time in milliseconds."""

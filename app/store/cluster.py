@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -57,6 +57,13 @@ class ClusterWire:
         except StoreUnavailable:
             self._renew_soon()
             raise
+
+    async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        if not self._slots:
+            await self._renew()
+        for name in sorted(set(self._slots)):
+            async for keys in self._node(name).scan(pattern):
+                yield keys
 
     async def close(self) -> None:
         self._closed = True

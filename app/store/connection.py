@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import hiredis
@@ -22,6 +23,7 @@ from app.store.wire import Argument, Script
 
 _IN_FLIGHT: Final = 20_000
 _CHUNK: Final = 1 << 16
+_SCANNED: Final = 500
 _AWAY: Final = (
     "LOADING",
     "BUSY ",
@@ -54,6 +56,7 @@ class Connection:
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._unsent: list[bytes] = []
         self._not_before = 0.0
+        self._broken = False
         self._watchdog: asyncio.TimerHandle | None = None
         self._closed = False
         self._scripts: dict[str, Script] = {}
@@ -90,6 +93,16 @@ class Connection:
                 raise
         return await self.call("EVAL", script.text, *rest)
 
+    async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        """The keys of this server that match, page by page."""
+        cursor = b"0"
+        while True:
+            cursor, keys = await self.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED)
+            if keys:
+                yield keys
+            if cursor == b"0":
+                return
+
     async def close(self) -> None:
         self._closed = True
         if self._connecting is not None:
@@ -109,11 +122,15 @@ class Connection:
         return known
 
     async def _connect(self) -> None:
-        """Connect once for all who wait. After a failure everyone is refused at once for a short while."""
+        """Connect once for all who wait. After a failure nobody waits: each is refused at once (the breaker is open)
+        while one of them has set off the next try, until a try succeeds."""
         if self._closed or asyncio.get_running_loop().time() < self._not_before:
             raise StoreUnavailable
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._open())
+            self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if self._broken:
+            raise StoreUnavailable
         await joined(self._connecting)
 
     async def _open(self) -> None:
@@ -125,6 +142,7 @@ class Connection:
                 await link.send_command("INFO", "server")
                 self.shebang = _major(await link.read_response()) >= 7
         except (RedisError, OSError, TimeoutError) as error:
+            self._broken = True
             self._not_before = loop.time() + random.uniform(0.05, 0.25)  # noqa: S311
             await link.disconnect(nowait=True)
             raise StoreUnavailable from error
@@ -137,6 +155,7 @@ class Connection:
         if reader is None or self._writer is None:
             raise StoreUnavailable
         link._reader = link._writer = None
+        self._broken = False
         self._reading = asyncio.create_task(self._read(reader, self._writer))
         self._watchdog = loop.call_later(self._timeout / 4, self._watch)
 
@@ -173,6 +192,7 @@ class Connection:
         """One timer for all deadlines: the oldest command in flight decides."""
         loop = asyncio.get_running_loop()
         if self._waiting and self._waiting[0][1] < loop.time():
+            self._broken = True
             self._drop("no answer in time")
         elif self._writer is not None:
             self._watchdog = loop.call_later(self._timeout / 4, self._watch)
@@ -218,6 +238,9 @@ class SingleWire:
 
     async def each(self, *command: Argument) -> list[Any]:
         return [await self._connection.call(*command)]
+
+    def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        return self._connection.scan(pattern)
 
     async def close(self) -> None:
         await self._connection.close()

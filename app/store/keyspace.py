@@ -28,6 +28,7 @@ TAGS: Final = _tags()
 TENANTS: Final = "hj:tenants"
 PENDING: Final = "hj:pending"
 SIGNING_KEYS: Final = "hj:keys"
+REPAIRED: Final = "hj:repaired"
 
 
 def session(shard: int, session_id: str) -> str:

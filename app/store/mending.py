@@ -1,65 +1,124 @@
-"""The repair pass: find in one shard what no script should leave behind, and mend it.
+"""The repair pass: look at every key of the sessions, find what the invariants do not allow, and mend it.
 
-It walks the shard's due index and the members of every user it meets there, so its cost follows the sessions of the
-shard. What it mends: an index entry without a session, a member without a due entry, a session whose hash is gone.
+Damage can only come from outside (an evicting server, a hand in the database, a restored backup, a bug to come). One
+session is judged and mended in one act (`mend.lua`); this module finds the ones to look at, by `SCAN`, node by node.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
-from app.model import Rules, created_ms, shard_in
+from redis.exceptions import ResponseError
+
+from app.model import DAY, is_session_id, shard_in
 from app.store import keyspace
 from app.store.base import Due
 from app.store.wire import Wire
 
-_BATCH = 200
+_TYPES: Final = {
+    "session": b"hash",
+    "user": b"zset",
+    "ended": b"zset",
+    "tenant": b"zset",
+    "due": b"zset",
+    "cutoff": b"hash",
+    "counts": b"hash",
+    "events": b"stream",
+}
+_ONE_PER_SHARD: Final = ("due", "cutoff", "counts", "events")
+_INDEXES: Final = ("user", "ended", "tenant", "due")
+_PAUSE_S: Final = 0.005
+_PARKED_FOR: Final = 7 * DAY
+_AT_ONCE: Final = 500
+
+Mend = Callable[[Due], Awaitable[list[str]]]
 
 
-class Sweep(Protocol):
-    async def __call__(self, due: list[Due], rules: dict[str, Rules], now: int) -> int: ...
+class Repair:
+    """One pass. `mend` judges one session; `damages` counts what was found, by name."""
 
+    def __init__(self, wire: Wire, mend: Mend) -> None:
+        self._wire = wire
+        self._mend = mend
+        self.damages: Counter[str] = Counter()
 
-async def repair(wire: Wire, sweep: Sweep, shard: int, cursor: int, now: int) -> tuple[int, int]:
-    """Look at one batch of the due index; returns the next cursor (0: done) and how many entries were mended."""
-    key = keyspace.due(shard)
-    after, flat = await wire.call(key, "ZSCAN", key, cursor, "COUNT", _BATCH)
-    ids = [sid.decode() for sid in flat[::2]]
-    rows = await asyncio.gather(
-        *(wire.call(k, "HMGET", k, "tenant", "user", "user1") for k in (keyspace.session(shard, s) for s in ids))
-    )
-    mended = 0
-    users: set[tuple[str, str]] = set()
-    for sid, (tenant, user, more) in zip(ids, rows, strict=True):
-        if tenant is None or user is None:
-            mended += await wire.call(key, "ZREM", key, sid)
+    async def run(self) -> Counter[str]:
+        """Records first, then the indexes, which by then only hold what has no record."""
+        for kind in _TYPES:
+            pattern = f"hj:{{*}}:{kind}" + ("" if kind in _ONE_PER_SHARD else ":*")
+            async for keys in self._wire.scan(pattern):
+                await self._look(kind, keys)
+                await asyncio.sleep(_PAUSE_S)
+        return self.damages
+
+    async def _look(self, kind: str, keys: list[bytes]) -> None:
+        types = await asyncio.gather(*(self._wire.call(key.decode(), "TYPE", key) for key in keys))
+        sound = []
+        for name, found in zip(keys, types, strict=True):
+            if found == _TYPES[kind]:
+                sound.append(name.decode())
+            elif found != b"none":
+                await self._park(name.decode())
+        if kind == "session":
+            await self._records(sound)
+        elif kind in _INDEXES:
+            for key in sound:
+                await self._index(kind, key)
+
+    async def _records(self, keys: list[str]) -> None:
+        rows = await asyncio.gather(*(self._wire.call(key, "HMGET", key, "tenant", "user", "user1") for key in keys))
+        owners = []
+        for key, (tenant, user, more) in zip(keys, rows, strict=True):
+            sid = key.rpartition(":")[2]
+            if tenant is None or user is None or not is_session_id(sid) or key != keyspace.session(shard_in(sid), sid):
+                await self._park(key)
+            else:
+                owners.append(Due(sid, tenant.decode(), (user + (more or b"")).decode()))
+        await self._mend_all(owners)
+
+    async def _index(self, kind: str, key: str) -> None:
+        """The members of one index that have no record: with their owner they are mended, else dropped."""
+        cursor = 0
+        while True:
+            cursor, flat = await self._wire.call(key, "ZSCAN", key, cursor, "COUNT", _AT_ONCE)
+            await self._orphans(kind, key, [sid.decode(errors="replace") for sid in flat[::2]])
+            cursor = int(cursor)
+            if cursor == 0:
+                return
+
+    async def _orphans(self, kind: str, key: str, members: list[str]) -> None:
+        shaped = [sid for sid in members if is_session_id(sid)]
+        records = [keyspace.session(shard_in(sid), sid) for sid in shaped]
+        there = await asyncio.gather(*(self._wire.call(record, "EXISTS", record) for record in records))
+        alone = [sid for sid, exists in zip(shaped, there, strict=True) if not exists]
+        _, _, _, *owner = key.split(":", 4)
+        if kind in ("user", "ended"):
+            await self._mend_all(Due(sid, *owner) for sid in alone)
         else:
-            users.add((tenant.decode(), (user + (more or b"")).decode()))
-    for tenant_id, user_id in users:
-        mended += await _mend_user(wire, sweep, shard, tenant_id, user_id, now)
-    return int(after), mended
+            await self._drop(key, alone)
+        await self._drop(key, [sid for sid in members if not is_session_id(sid)])
 
+    async def _mend_all(self, owners: Iterable[Due]) -> None:
+        for damages in await asyncio.gather(*(self._mended(owner) for owner in owners)):
+            self.damages.update(damages)
 
-async def _mend_user(wire: Wire, sweep: Sweep, shard: int, tenant_id: str, user_id: str, now: int) -> int:
-    """Settle members that lack a hash, a due entry or a place in the tenant's index."""
-    user, index = keyspace.user(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)
-    members = [sid.decode() for sid in await wire.call(user, "ZRANGE", user, 0, -1)]
-    if not members:
-        return 0
-    due_key = keyspace.due(shard)
-    dues, places, hashes = await asyncio.gather(
-        wire.call(due_key, "ZMSCORE", due_key, *members),
-        wire.call(index, "ZMSCORE", index, *members),
-        asyncio.gather(*(wire.call(k, "EXISTS", k) for k in (keyspace.session(shard, s) for s in members))),
-    )
-    broken = [
-        sid
-        for sid, due, place, exists in zip(members, dues, places, hashes, strict=True)
-        if due is None or place is None or not exists
-    ]
-    broken = [sid for sid in broken if shard_in(sid) == shard]
-    for sid in broken:
-        await wire.call(index, "ZADD", index, created_ms(sid), sid)
-    await sweep([Due(sid, tenant_id, user_id) for sid in broken], {tenant_id: Rules()}, now)
-    return len(broken)
+    async def _mended(self, owner: Due) -> list[str]:
+        """What was mended. A session whose other keys are unreadable waits for them to be parked."""
+        try:
+            return await self._mend(owner)
+        except ResponseError:
+            return []
+
+    async def _drop(self, key: str, members: list[str]) -> None:
+        if members:
+            self.damages["an entry without a record"] += await self._wire.call(key, "ZREM", key, *members)
+
+    async def _park(self, key: str) -> None:
+        """Out of the way, but kept for a week for whoever wants to see what it was."""
+        parked = key.replace("}:", "}:parked:", 1)
+        await self._wire.call(key, "RENAME", key, parked)
+        await self._wire.call(key, "PEXPIRE", parked, _PARKED_FOR)
+        self.damages["an unreadable key"] += 1

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from app.errors import SessionLimitReached, StoreUnavailable
 from app.model import (
     DAY,
+    HOUR,
     SHARDS,
     Reason,
     Rules,
@@ -23,8 +26,9 @@ from app.model import (
     shard_in,
     shard_of,
 )
-from app.store import keyspace, listing, mending
-from app.store.base import Count, Created, Due, Page, Rotated, Rotation, Touch
+from app.store import keyspace, listing
+from app.store.base import Count, Created, Due, Page, Rotated, Rotation, RulesOf, Touch
+from app.store.mending import Repair
 from app.store.record import Field, changed_fields, fields_of, judged, names_of, pieces, session_of
 from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
@@ -35,6 +39,7 @@ _ATTEMPTS = 20
 _AT_ONCE = 64
 _READS_AT_ONCE = 2_000
 _NO_RULES = Rules()
+_log = logging.getLogger(__name__)
 
 Flat = list[Field]
 Item = TypeVar("Item", Due, Touch)
@@ -201,26 +206,37 @@ class RedisSessionStore:
         return session_of(session_id, answer[3], answer[1], answer[2])
 
     async def due(self, now: int, limit: int) -> list[Due]:
-        keys = [keyspace.due(shard) for shard in range(SHARDS)]
-        rows: list[list[bytes]] = await asyncio.gather(
-            *(self._wire.call(key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit) for key in keys)
-        )
+        async def one(key: str) -> list[bytes]:
+            try:
+                sids: list[bytes] = await self._wire.call(key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit)
+            except ResponseError as error:
+                _log.error("%s cannot be read (%s); the repair pass will see to it", key, error)
+                return []
+            return sids
+
+        rows = await asyncio.gather(*(one(keyspace.due(shard)) for shard in range(SHARDS)))
         return await self._owners([sid.decode() for row in rows for sid in row])
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         async def one(shard: int, batch: list[Due]) -> int:
-            keys = [keyspace.due(shard), keyspace.cutoff(shard), keyspace.events(shard), keyspace.counts(shard)]
-            args: Flat = [now, self._retention]
-            for item in batch:
-                sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
-                keys += [keyspace.session(shard, sid), keyspace.user(shard, tenant_id, user_id)]
-                keys += [keyspace.ended(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)]
-                of_tenant = rules.get(tenant_id, _NO_RULES)
-                args += [sid, tenant_id, user_id, *_rules(of_tenant), of_tenant.not_after(now)]
-            ended: int = await self._wire.script(SCRIPTS["sweep"], keys, args)
+            try:
+                ended: int = await self._wire.script(
+                    SCRIPTS["sweep"], *_swept(shard, batch, rules, now, self._retention)
+                )
+            except ResponseError as error:
+                if len(batch) > 1:
+                    return sum([await one(shard, [item]) for item in batch])
+                return await self._postpone(batch[0], now, error)
             return ended
 
         return sum(await self._by_shard(due, one))
+
+    async def _postpone(self, item: Due, now: int, error: ResponseError) -> int:
+        """What no script can settle must not keep the sweep from the rest."""
+        _log.error("session %s cannot be settled (%s); the repair pass will see to it", item.session_id, error)
+        key = keyspace.due(shard_in(item.session_id))
+        await self._wire.call(key, "ZADD", key, now + HOUR, item.session_id)
+        return 0
 
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
         key = keyspace.tenant_index(shard, tenant_id)
@@ -228,8 +244,12 @@ class RedisSessionStore:
         sids: list[bytes] = await self._wire.call(key, "ZRANGE", key, low, "+inf", "BYSCORE", "LIMIT", 0, limit)
         return await self._owners([sid.decode() for sid in sids if sid.decode() > after])
 
-    async def repair(self, shard: int, cursor: int, now: int) -> tuple[int, int]:
-        return await mending.repair(self._wire, self.sweep, shard, cursor, now)
+    async def repair(self, rules_of: RulesOf, now: int) -> Counter[str]:
+        async def mend(owner: Due) -> list[str]:
+            rules = await rules_of(owner.tenant_id) or _NO_RULES
+            return [damage.decode() for damage in await self._act("mend", owner, rules, now, [])]
+
+        return await Repair(self._wire, mend).run()
 
     async def _settle(self, tenant_id: str, user_id: str, sids: list[bytes], rules: Rules, now: int) -> None:
         await self.sweep([Due(sid.decode(), tenant_id, user_id) for sid in sids], {tenant_id: rules}, now)
@@ -292,12 +312,33 @@ class RedisSessionStore:
         names, rows = ("tenant", "user", "user1"), []
         for first in range(0, len(session_ids), _READS_AT_ONCE):
             keys = [keyspace.session(shard_in(sid), sid) for sid in session_ids[first : first + _READS_AT_ONCE]]
-            rows += await asyncio.gather(*(self._wire.call(key, "HMGET", key, *names) for key in keys))
+            rows += await asyncio.gather(*(self._fields(key, *names) for key in keys))
         return [
             Due(sid, tenant.decode(), (user + (more or b"")).decode())
             for sid, (tenant, user, more) in zip(session_ids, rows, strict=True)
             if tenant is not None and user is not None
         ]
+
+    async def _fields(self, key: str, *names: str) -> list[bytes | None]:
+        """Some fields of a hash; none of a key that is no hash."""
+        try:
+            values: list[bytes | None] = await self._wire.call(key, "HMGET", key, *names)
+        except ResponseError:
+            return [None] * len(names)
+        return values
+
+
+def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, retention: int) -> tuple[list[str], Flat]:
+    """Keys and arguments of `sweep.lua`."""
+    keys = [keyspace.due(shard), keyspace.cutoff(shard), keyspace.events(shard), keyspace.counts(shard)]
+    args: Flat = [now, retention]
+    for item in batch:
+        sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
+        keys += [keyspace.session(shard, sid), keyspace.user(shard, tenant_id, user_id)]
+        keys += [keyspace.ended(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)]
+        of_tenant = rules.get(tenant_id, _NO_RULES)
+        args += [sid, tenant_id, user_id, *_rules(of_tenant), of_tenant.not_after(now)]
+    return keys, args
 
 
 def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:

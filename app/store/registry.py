@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from app.errors import StoreUnavailable
 from app.model import DAY, HOUR, ApiKey, SealedKey, Tenant
 from app.store import keyspace
 from app.store.base import Count
@@ -119,6 +120,19 @@ class RedisRegistry:
 
     async def clear_pending(self, marks: list[str]) -> None:
         await self._wire.call(keyspace.PENDING, "ZREM", keyspace.PENDING, *marks)
+
+    async def add_repaired(self, damages: Counter[str]) -> None:
+        key = keyspace.REPAIRED
+        await asyncio.gather(*(self._wire.call(key, "HINCRBY", key, name, count) for name, count in damages.items()))
+
+    async def repaired(self) -> dict[str, int]:
+        flat = await self._wire.call(keyspace.REPAIRED, "HGETALL", keyspace.REPAIRED)
+        return {name.decode(): int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+
+    async def check(self) -> None:
+        for role in await self._wire.each("ROLE"):
+            if role[0] != b"master":
+                raise StoreUnavailable("a server of the store is a replica")
 
     async def clock(self) -> int:
         seconds, micros = await self._wire.call(keyspace.TENANTS, "TIME")

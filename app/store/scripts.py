@@ -10,7 +10,8 @@ from app.store.wire import Script
 _FOLDER: Final = Path(__file__).parent
 _FLAGS: Final = "-- flags: allow-oom\n"
 _VERBS: Final = (
-    "create", "rotate", "revoke", "revoke_user", "evict", "touch", "update", "cut_off", "uncut", "sweep", "collect"
+    "create", "rotate", "revoke", "revoke_user", "evict", "touch", "update", "cut_off", "uncut", "sweep", "collect",
+    "mend",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from hashlib import sha1
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -38,6 +39,9 @@ class Wire(Protocol):
 
     async def each(self, *command: Argument) -> list[Any]:
         """One command on every primary."""
+
+    def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        """The keys of every primary that match, page by page (Redis: SCAN; a key may come twice)."""
 
     async def close(self) -> None: ...
 

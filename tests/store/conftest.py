@@ -40,6 +40,9 @@ class FakeWire:
     async def each(self, *command: Argument) -> list[Any]:
         return [await self._redis.execute_command(*command)]
 
+    async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        yield await self._redis.execute_command("KEYS", pattern)
+
     async def close(self) -> None:
         await self._redis.aclose()
 

@@ -1,0 +1,165 @@
+"""Every kind of damage, planted by hand, is found by name, mended, and found no more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.embedded import Embedded
+from app.model import DAY, MINUTE, Rules, Session, created_ms, shard_in
+from app.store import keyspace
+from app.store.redis import RedisSessionStore
+from app.store.wire import Wire, open_wire
+from tests.builders import a_rotation, a_session
+from tests.servers import Cluster
+from tests.store.conftest import Announced
+
+DIGEST = b"t0".ljust(16)
+
+
+@pytest.fixture(scope="module", params=["valkey", "cluster"])
+def own_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of this file alone: the pass looks at everything there is."""
+    folder: Path = tmp_path_factory.mktemp("repair")
+    with Embedded(folder) if request.param == "valkey" else Cluster(folder) as server:
+        yield server.url
+
+
+@pytest.fixture
+async def wire(own_url: str) -> AsyncIterator[Wire]:
+    opened = await open_wire(own_url, 10_000)
+    await opened.each("FLUSHALL")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def session(store: RedisSessionStore, tenant: str, now: int) -> Session:
+    created = a_session(tenant, now)
+    await store.create(created, DIGEST, Rules(), now)
+    return created
+
+
+async def rules_of(tenant_id: str) -> Rules | None:
+    return Rules()
+
+
+class Keys:
+    """The keys of one session."""
+
+    def __init__(self, session: Session) -> None:
+        shard = shard_in(session.id)
+        self.session = keyspace.session(shard, session.id)
+        self.user = keyspace.user(shard, session.tenant_id, session.user_id)
+        self.ended = keyspace.ended(shard, session.tenant_id, session.user_id)
+        self.tenant = keyspace.tenant_index(shard, session.tenant_id)
+        self.due = keyspace.due(shard)
+        self.events = keyspace.events(shard)
+
+
+Damage = Callable[[Wire, Keys, Session], Awaitable[object]]
+
+TO_THE_LIVING: dict[str, tuple[Damage, bool, list[str]]] = {
+    # damage: how it is done, whether the session lives on, the reasons of its end events
+    "alive without a record": (lambda w, k, s: w.call(k.session, "DEL", k.session), False, ["admin"]),
+    "alive without a record ": (lambda w, k, s: w.call(k.session, "HDEL", k.session, "exp"), False, ["admin"]),
+    "alive without a record  ": (lambda w, k, s: w.call(k.session, "HDEL", k.session, "cur"), False, ["admin"]),
+    "alive without a deadline": (lambda w, k, s: w.call(k.due, "ZREM", k.due, s.id), True, []),
+    "alive but not in the tenant": (lambda w, k, s: w.call(k.tenant, "ZREM", k.tenant, s.id), True, []),
+    "alive but not in the tenant ": (
+        lambda w, k, s: w.call(k.tenant, "ZADD", k.tenant, -created_ms(s.id), s.id),
+        True,
+        [],
+    ),
+    "neither alive nor ended": (lambda w, k, s: w.call(k.user, "ZREM", k.user, s.id), False, ["admin"]),
+    "an unreadable key": (lambda w, k, s: w.call(k.session, "HDEL", k.session, "tenant"), False, ["admin"]),
+}
+TO_THE_ENDED: dict[str, Damage] = {
+    "ended yet alive": lambda w, k, s: w.call(k.user, "ZADD", k.user, s.last_active_at, s.id),
+    "ended without a record": lambda w, k, s: w.call(k.session, "DEL", k.session),
+    "ended without a burial": lambda w, k, s: w.call(k.due, "ZREM", k.due, s.id),
+    "ended but not so in the tenant": lambda w, k, s: w.call(k.tenant, "ZADD", k.tenant, created_ms(s.id), s.id),
+    "a remainder": lambda w, k, s: w.call(k.ended, "ZREM", k.ended, s.id),
+}
+
+
+async def test_a_healthy_store_is_left_alone(store: RedisSessionStore, tenant: str, now: int) -> None:
+    for number in range(30):
+        one = a_session(tenant, now, user=f"u{number % 5}", life=MINUTE if number % 3 else DAY)
+        await store.create(one, DIGEST, Rules(limit=4), now)
+        if number % 4 == 0:
+            await store.revoke(tenant, one.id, "revoked", Rules(), now)
+    assert not await store.repair(rules_of, now + 2 * MINUTE)
+    due = await store.due(now + 2 * MINUTE, 500)
+    await store.sweep(due, {tenant: Rules()}, now + 2 * MINUTE)
+    assert not await store.repair(rules_of, now + 3 * MINUTE)
+
+
+@pytest.mark.parametrize("name", TO_THE_LIVING)
+async def test_damage_to_a_living_session(
+    store: RedisSessionStore, wire: Wire, session: Session, announced: Announced, now: int, name: str
+) -> None:
+    damage, survives, reasons = TO_THE_LIVING[name]
+    await damage(wire, Keys(session), session)
+    found = await store.repair(rules_of, now + 1)
+    assert found[name.strip()] == 1
+    assert not await store.repair(rules_of, now + 2)
+    after = await store.get(session.tenant_id, session.id, Rules(), now + 3)
+    assert (after is not None and after.end_reason is None) is survives
+    assert [reason for _, reason in await announced.ends()] == reasons
+    rotated = await store.rotate(a_rotation(session, b"t0", 0, b"t1", b"b"), Rules(), now + 4)
+    assert (rotated.outcome == "rotated") is survives
+    counted = await store.count_tenant(session.tenant_id)
+    assert counted == int(survives)
+
+
+@pytest.mark.parametrize("name", TO_THE_ENDED)
+async def test_damage_to_an_ended_session(
+    store: RedisSessionStore, wire: Wire, session: Session, announced: Announced, now: int, name: str
+) -> None:
+    await store.revoke(session.tenant_id, session.id, "signed_out", Rules(), now)
+    await TO_THE_ENDED[name](wire, Keys(session), session)
+    assert await store.repair(rules_of, now + 1) == {name: 1}
+    assert not await store.repair(rules_of, now + 2)
+    after = await store.get(session.tenant_id, session.id, Rules(), now + 3)
+    assert after is None or after.end_reason == "signed_out"
+    assert [reason for _, reason in await announced.ends()] == ["signed_out"]
+    due = await store.due(now + DAY + 1, 500)
+    await store.sweep(due, {session.tenant_id: Rules()}, now + DAY + 1)
+    assert await store.get(session.tenant_id, session.id, Rules(), now + DAY + 2) is None
+
+
+async def test_entries_that_lead_nowhere_are_dropped(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int
+) -> None:
+    keys, stranger = Keys(session), a_session(session.tenant_id, now, user=session.user_id).id
+    await wire.call(keys.due, "ZADD", keys.due, now, stranger)
+    await wire.call(keys.tenant, "ZADD", keys.tenant, now, stranger)
+    await wire.call(keys.tenant, "ZADD", keys.tenant, now, "no session id")
+    assert await store.repair(rules_of, now) == {"an entry without a record": 3}
+    assert not await store.repair(rules_of, now)
+
+
+@pytest.mark.parametrize("kind", ["session", "user", "ended", "tenant", "due", "events"])
+async def test_a_key_of_another_type_stops_nothing_and_is_parked(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int, kind: str
+) -> None:
+    others = [a_session(session.tenant_id, now, user=f"v{n}", life=MINUTE) for n in range(20)]
+    for other in others:
+        await store.create(other, DIGEST, Rules(), now)
+    key = getattr(Keys(session), kind)
+    await wire.call(key, "SET", key, "poison")
+    late = now + 31 * DAY
+    swept = 0
+    while due := await store.due(late, 500):
+        swept += await store.sweep(due, {session.tenant_id: Rules()}, late)
+        if swept >= 20 - sum(shard_in(other.id) == shard_in(session.id) for other in others):
+            break
+    assert swept >= 19
+    assert (await store.repair(rules_of, late))["an unreadable key"] == 1
+    parked = key.replace("}:", "}:parked:")
+    assert await wire.call(parked, "TYPE", parked) == b"string"
+    await store.repair(rules_of, late)
+    assert not await store.repair(rules_of, late)

@@ -1,0 +1,85 @@
+"""What a process refuses to serve on, and what it only warns of."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.embedded import Embedded, free_port
+from app.runtime import now_ms
+from app.selfcheck import self_check
+from app.settings import SettingError, Settings
+from app.store.health import examine
+from app.store.wire import open_wire
+from tests.servers import Cluster, command
+from tests.service import ROOT, environment
+
+
+def settings(url: str, **more: Any) -> Settings:
+    own = Settings.from_env(environment(url, HELLOJOHN_ENV="production", HELLOJOHN_ISSUER="https://s.example"))
+    return msgspec.structs.replace(own, **more)
+
+
+async def topics(url: str, now: int) -> set[str]:
+    wire = await open_wire(url, 2_000)
+    try:
+        return {finding.topic for finding in await examine(wire, now)}
+    finally:
+        await wire.close()
+
+
+async def test_a_server_as_ours_is_fit(own_server: Embedded) -> None:
+    assert await topics(own_server.url, now_ms()) == set()
+
+
+async def test_a_server_that_would_lose_sessions_is_not(own_server: Embedded) -> None:
+    command(own_server, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    command(own_server, "CONFIG", "SET", "appendonly", "no")
+    command(own_server, "REPLICAOF", "127.0.0.1", free_port())
+    assert await topics(own_server.url, now_ms() + 60_000) == {"eviction", "persistence", "role", "clock"}
+
+
+async def test_one_bad_node_makes_a_cluster_unfit(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        assert await topics(cluster.url, now_ms()) == set()
+        command(cluster.nodes[2], "CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+        assert await topics(cluster.url, now_ms()) == {"eviction"}
+
+
+def test_production_refuses_unless_told(own_server: Embedded, caplog: pytest.LogCaptureFixture) -> None:
+    command(own_server, "CONFIG", "SET", "appendonly", "no")
+    with pytest.raises(SettingError, match=r"appendonly is off.*HELLOJOHN_ACCEPT=persistence"):
+        self_check(settings(own_server.url))
+    self_check(settings(own_server.url, accepted=frozenset({"persistence"})))
+    self_check(settings(own_server.url, environment="development"))
+    assert caplog.text.count("appendonly is off") == 2
+
+
+def test_a_changed_secret_is_refused(own_server: Embedded) -> None:
+    self_check(settings(own_server.url))
+    with pytest.raises(SettingError, match=r"^HELLOJOHN_SECRET is not the one"):
+        self_check(settings(own_server.url, secret=b"another secret of thirty-two letters"))
+
+
+def test_a_store_that_is_away_is_waited_for_and_then_not_checked(caplog: pytest.LogCaptureFixture) -> None:
+    began = time.monotonic()
+    self_check(settings(f"redis://127.0.0.1:{free_port()}/0"))
+    assert time.monotonic() - began < 8
+    assert "starting unchecked" in caplog.text
+
+
+@pytest.mark.parametrize("module", ["app.main", "worker.main"])
+def test_a_process_says_why_it_does_not_start(own_server: Embedded, module: str) -> None:
+    command(own_server, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    env = environment(own_server.url, HELLOJOHN_ENV="production", HELLOJOHN_ISSUER="https://s.example")
+    words = [sys.executable, "-m", module]
+    ended = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert ended.returncode != 0
+    assert "maxmemory-policy is allkeys-lru" in ended.stderr
+    assert "Traceback" not in ended.stderr

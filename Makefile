@@ -10,10 +10,10 @@ STAMP := $(VENV)/.installed
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
-.PHONY: help install run api worker test test-fast check openapi lock clean
+.PHONY: help install run api worker test test-fast test-faults check openapi lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv from requirements.lock (the other targets do it by themselves)
 
@@ -36,7 +36,13 @@ test: $(STAMP) ## The whole suite, on real servers that it starts itself
 	$(PY) -m pytest
 
 test-fast: $(STAMP) ## Without the tests marked slow, until the first failure
-	$(PY) -m pytest -x -q -m "not slow"
+	$(PY) -m pytest -x -q -m "not slow and not long"
+
+FAULTS_FULL := FAULTS=full MODEL_CALLS_ORACLE=20000 MODEL_CALLS_VALKEY=200000 MODEL_CALLS_CLUSTER=20000 MODEL_CALLS_HTTP=5000
+
+test-faults: $(STAMP) ## The long proof: the model, every fault, every mutation (under 30 minutes)
+	$(FAULTS_FULL) $(PY) -m pytest -m "long or not long" tests/model tests/faults
+	$(PY) -m tests.faults.mutations
 
 check: $(STAMP) ## Lint, format, types, floors
 	$(PY) -m ruff check .

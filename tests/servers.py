@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from app.embedded import Embedded, free_port
 
@@ -15,10 +16,11 @@ SLOTS = 16_384
 
 
 class Cluster:
-    """Three masters without replicas. Node `i` serves the `i`-th third of the slots."""
+    """Three masters, each with `replicas` replicas. Node `i` serves the `i`-th third of the slots."""
 
-    def __init__(self, folder: Path) -> None:
-        self.nodes = [Embedded(folder / f"node{i}", extra=_cluster_options()) for i in range(3)]
+    def __init__(self, folder: Path, replicas: int = 0) -> None:
+        self._count = 3 * (1 + replicas)
+        self.nodes = [Embedded(folder / f"node{i}", extra=_cluster_options()) for i in range(self._count)]
 
     @property
     def url(self) -> str:
@@ -27,16 +29,27 @@ class Cluster:
     def start(self) -> Cluster:
         for node in self.nodes:
             node.start()
-        for i, node in enumerate(self.nodes):
+        for i, node in enumerate(self.nodes[:3]):
             first, last = SLOTS * i // 3, SLOTS * (i + 1) // 3 - 1
             command(node, "CLUSTER", "ADDSLOTSRANGE", first, last)
             command(node, "CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for node in self.nodes[1:]:
             bus = int(command(node, "CONFIG", "GET", "cluster-port")["cluster-port"])
             command(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
-        for node in self.nodes:
-            wait_until(lambda node=node: _is_whole(node), "the cluster to be whole")  # type: ignore[misc]
+        self.wait_whole()
+        for i, node in enumerate(self.nodes[3:]):
+            primary = command(self.nodes[i % 3], "CLUSTER", "MYID")
+            wait_until(lambda node=node, primary=primary: _follows(node, primary), "a replica to follow")  # type: ignore[misc]
+        self.wait_whole()
         return self
+
+    def wait_whole(self) -> None:
+        for node in self.nodes:
+            wait_until(lambda node=node: self._is_whole(node), "the cluster to be whole")  # type: ignore[misc]
+
+    def _is_whole(self, node: Embedded) -> bool:
+        info = command(node, "CLUSTER", "INFO")
+        return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(self._count))
 
     def stop(self) -> None:
         for node in self.nodes:
@@ -69,6 +82,10 @@ def _cluster_options() -> list[str]:
     return [word for name, value in options.items() for word in (f"--cluster-{name}", value)]
 
 
-def _is_whole(node: Embedded) -> bool:
-    info = command(node, "CLUSTER", "INFO")
-    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3")
+def _follows(node: Embedded, primary: Any) -> bool:
+    """Ask the node to follow; true once its link is up. The primary must have been heard of first."""
+    try:
+        command(node, "CLUSTER", "REPLICATE", primary)
+    except ResponseError:
+        return False
+    return "master_link_status:up" in str(command(node, "INFO", "replication"))

@@ -79,10 +79,10 @@ class Crowd:
             clients.append(asyncio.create_task(self._follow()))
             try:
                 await trouble()
+                self.healed_after = await self._until_well()
             finally:
                 self._stop = True
                 await asyncio.gather(*clients)
-            self.healed_after = await self._until_well()
             await self._refresh_everyone()
             await asyncio.sleep(0.1)
             await self._read_on()
@@ -92,7 +92,7 @@ class Crowd:
         self._urls[self._urls.index(old)] = new
 
     async def _client(self) -> None:
-        acts: list[tuple[Callable[[], Awaitable[None]], int]] = [
+        acts: list[tuple[Callable[[], Awaitable[object]], int]] = [
             (self._verify, 30),
             (self._refresh, 20),
             (self._create, 18),
@@ -132,22 +132,17 @@ class Crowd:
         """Seconds until every process serves again, reads and writes."""
         began = time.monotonic()
         for url in self._urls:
-            while True:
-                self._urls, urls = [url], self._urls
-                made = await self._create()
-                self._urls = urls
-                if made == 201:
-                    break
+            while await self._create(url) != 201:
                 assert time.monotonic() - began < 20, f"{url} did not come back"
-                await asyncio.sleep(0.02)
         return time.monotonic() - began
 
     async def _refresh_everyone(self) -> None:
         for device in list(self.told.devices.values()):
             await self._refresh_once(device)
 
-    async def _create(self) -> int:
-        act = await self._ask("create", "POST", "/v1/sessions", {"user_id": self._random.choice(self._users)})
+    async def _create(self, url: str | None = None) -> int:
+        body = {"user_id": self._random.choice(self._users)}
+        act = await self._ask("create", "POST", "/v1/sessions", body, url=url)
         if act.status == 201:
             session = act.answer["session"]
             act.about = session["id"]
@@ -196,13 +191,20 @@ class Crowd:
             await self._ask("report", "POST", "/v1/sessions/activity", {"session_ids": [device.sid]}, device.sid)
 
     async def _ask(
-        self, what: str, method: str, path: str, body: object, about: str | None = None, key: bool = True
+        self,
+        what: str,
+        method: str,
+        path: str,
+        body: object,
+        about: str | None = None,
+        key: bool = True,
+        url: str | None = None,
     ) -> Act:
         headers = {"Authorization": f"Bearer {self._key}"} if key else {}
         begun = time.monotonic()
         try:
-            url = self._random.choice(self._urls) + path
-            answer = await self._http.request(method, url, json=body, headers=headers)
+            address = (url or self._random.choice(self._urls)) + path
+            answer = await self._http.request(method, address, json=body, headers=headers)
             status, found = answer.status_code, answer.json() if answer.content else None
         except httpx.TransportError as error:
             status, found = 0, type(error).__name__

@@ -7,11 +7,17 @@ import signal
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.model import HOUR, MINUTE, SECOND
 from tests.faults.clock import Clock
 from tests.faults.scene import Scene, report
+from tests.service import Api, Backend
+
+
+async def _post(backend: Backend, path: str, body: dict[str, str], through: Api) -> httpx.Response:
+    return await asyncio.to_thread(backend.call, "POST", path, through, json=body)
 
 
 @pytest.mark.slow
@@ -28,11 +34,7 @@ async def test_a_process_three_seconds_off_neither_ends_nor_revives(
         try:
             for through, against in ((here, there), (there, here)):
                 for number in range(20):
-                    made = await asyncio.to_thread(
-                        lambda through=through, number=number: backend.call(
-                            "POST", "/v1/sessions", through, json={"user_id": f"u{number}"}
-                        ).json()
-                    )
+                    made = (await _post(backend, "/v1/sessions", {"user_id": f"u{number}"}, through)).json()
                     verdict = await asyncio.to_thread(backend.verify, made["access_token"], against)
                     assert verdict["valid"], verdict
                     gone = await asyncio.to_thread(
@@ -57,24 +59,14 @@ async def test_a_worker_away_for_an_hour_catches_up(tmp_path: Path, capsys: pyte
         api = await asyncio.to_thread(scene.api, CLOCK_FILE=str(clock.file))
         backend = scene.backend
         try:
-            changed = await asyncio.to_thread(
-                lambda: backend.call("PATCH", "/v1/admin/config", json={"idle_timeout": "30m"})
-            )
+            changed = await asyncio.to_thread(backend.call, "PATCH", "/v1/admin/config", json={"idle_timeout": "30m"})
             assert changed.status_code == 200
             clock.shift(-HOUR)
-            made = [
-                await asyncio.to_thread(
-                    lambda n=n: backend.call("POST", "/v1/sessions", api, json={"user_id": f"u{n}"}).json()
-                )
-                for n in range(50)
-            ]
+            made = [(await _post(backend, "/v1/sessions", {"user_id": f"u{n}"}, api)).json() for n in range(50)]
             clock.shift(0)
             for session in made:
-                verdict = await asyncio.to_thread(
-                    lambda s=session: backend.call(
-                        "POST", "/v1/sessions/verify", api, json={"session_id": s["session"]["id"]}
-                    ).json()
-                )
+                body = {"session_id": session["session"]["id"]}
+                verdict = (await _post(backend, "/v1/sessions/verify", body, api)).json()
                 assert not verdict["valid"]
             assert await scene.ends() == []
             late = Clock(tmp_path / "late")

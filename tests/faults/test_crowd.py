@@ -137,10 +137,12 @@ async def everything_at_once(scene: Scene, chance: random.Random) -> int:
     return sum(await asyncio.gather(*(trouble(scene, chance) for trouble in some), return_exceptions=False))
 
 
-TROUBLES: list[Trouble] = [
-    nothing, cut_wire, slow_wire, half_open_wire, lost_replies, api_killed, worker_killed, server_killed,
-    server_paused, scripts_flushed, memory_full, two_workers, everything_at_once,
+ALWAYS: list[Trouble] = [nothing, lost_replies, server_killed, everything_at_once]
+AT_LENGTH: list[Trouble] = [
+    cut_wire, slow_wire, half_open_wire, api_killed, worker_killed, server_paused, scripts_flushed, memory_full,
+    two_workers,
 ]  # fmt: skip
+TROUBLES = [*ALWAYS, *(pytest.param(trouble, marks=pytest.mark.long) for trouble in AT_LENGTH)]
 
 
 @pytest.mark.slow

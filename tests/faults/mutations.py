@@ -1,0 +1,106 @@
+"""`python -m tests.faults.mutations`: damage the service in one place at a time and see whether the suite notices.
+
+Each mutation is one change of text in a copy of the repository; the checks run in order until one fails. A mutation
+that survives, or no longer applies, is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).parent.parent.parent
+_CHECKS: Final = {
+    "model": ["tests/model", "-k", "valkey"],
+    "contract": ["tests/store", "-k", "valkey and not races and not repair"],
+    "races": ["tests/store/test_races.py", "-k", "valkey"],
+    "use cases": ["tests/test_sessions.py", "tests/test_events.py", "-k", "single or valkey"],
+    "crowd": ["tests/faults/test_crowd.py", "-k", "nothing"],
+}
+_TIMEOUT_S: Final = 240
+
+
+class Mutation(NamedTuple):
+    what: str
+    file: str
+    old: str
+    new: str
+
+
+def mutations() -> list[Mutation]:
+    """Those of `mutations.toml`."""
+    found = tomllib.loads((Path(__file__).parent / "mutations.toml").read_text())
+    return [Mutation(**row) for row in found["mutation"]]
+
+
+def caught_by(mutation: Mutation, seed: int) -> str | None:
+    """The check that fails, and the test in it; `None` if none does. Raises `LookupError` if it does not apply."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / "copy"
+        for part in ("app", "worker", "tests", "pyproject.toml"):
+            source, target = ROOT / part, copy / part
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+            else:
+                shutil.copy(source, target)
+        file = copy / mutation.file
+        text = file.read_text()
+        if text.count(mutation.old) != 1:
+            raise LookupError(f"{mutation.file} holds {text.count(mutation.old)} × {mutation.old!r}")
+        file.write_text(text.replace(mutation.old, mutation.new))
+        for check, words in _CHECKS.items():
+            if failed := _fails(copy, words, seed):
+                return f"{check}: {failed}"
+    return None
+
+
+def _fails(copy: Path, words: list[str], seed: int) -> str | None:
+    """The first failing test; `None` if all pass."""
+    own = {
+        "PYTHONPATH": str(copy),
+        "SEED": str(seed),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "FAULTS": "",
+        "MODEL_SHRINK": "0",
+    }
+    env = {**os.environ, **own, "MODEL_CALLS_VALKEY": "6000"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *words]
+    try:
+        ran = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return "it never ends"
+    if ran.returncode == 0:
+        return None
+    lines = [line for line in ran.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if not lines:
+        raise RuntimeError(f"the check did not run: {ran.stdout[-2_000:]}{ran.stderr[-2_000:]}")
+    return lines[0].split(" ")[1].rpartition("/")[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="mutations whose name contains this")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    chosen = [mutation for mutation in mutations() if options.only in mutation.what]
+    began, survivors = time.monotonic(), []
+    with ThreadPoolExecutor(2) as pool:
+        for mutation, caught in zip(chosen, pool.map(lambda m: caught_by(m, options.seed), chosen), strict=True):
+            print(f"| {mutation.what} | {caught or '**survived**'} |", flush=True)
+            if caught is None:
+                survivors.append(mutation.what)
+    print(f"{len(chosen)} mutations, {len(chosen) - len(survivors)} caught, {time.monotonic() - began:.0f} s")
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()

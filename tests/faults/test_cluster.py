@@ -38,7 +38,7 @@ def _move(cluster: Cluster, slot: int, chance: random.Random) -> int:
 
 def _serves(node: Embedded, slot: int) -> bool:
     own = command(node, "CLUSTER", "NODES")[f"127.0.0.1:{node.port}"]
-    return any(int(first) <= slot <= int(last) for first, *_, last in own["slots"])
+    return any(int(span[0]) <= slot <= int(span[-1]) for span in own["slots"])
 
 
 @pytest.mark.slow

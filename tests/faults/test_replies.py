@@ -25,8 +25,7 @@ async def test_a_lost_refresh_reply_signs_nobody_out(
 ) -> None:
     """Each session loses the replies of some refreshes after they were executed, and repeats with the token it has:
     within the grace, and where there is none."""
-    async with Scene(tmp_path, processes=1) as scene:
-        front = await Proxy(scene.apis[0].port).start()
+    async with Scene(tmp_path, processes=1, workers=0) as scene, Proxy(scene.apis[0].port) as front:
         proxy = front if between == "consumer and API" else scene.proxy
         lost = 0
         sessions = LOST // 5
@@ -60,7 +59,6 @@ async def test_a_lost_refresh_reply_signs_nobody_out(
                     scene.backend.call, "GET", f"/v1/sessions?user_id=user_{number}&status=all"
                 )
                 assert [session["status"] for session in listed.json()["data"]] == ["active"]
-        await front.stop()
         assert await scene.ends() == []
         assert lost == proxy.swallowed >= LOST // 5 * 5
         report(capsys, f"lost replies between {between}: {lost} refreshes, 0 signed out")

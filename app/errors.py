@@ -111,6 +111,12 @@ class CursorExpired(Problem):
     code, status, title = "cursor_expired", 410, "Events since this cursor are no longer kept"
 
 
+class CursorLost(Problem):
+    """The store has lost writes (a failover, a power loss): begin anew with a snapshot, and keep what is known."""
+
+    code, status, title = "cursor_lost", 410, "The log has lost events that this cursor had seen"
+
+
 class BodyTooLarge(Problem):
     code, status, title = "body_too_large", 413, "The request body is too large"
 

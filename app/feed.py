@@ -1,111 +1,171 @@
 """The feed: events as they happen, from one shared reader for all who listen in this process.
 
-At least once: a listener catches up from its cursor, then follows. The cursor it is told moves with each full pass
-over the log, so after a break it may meet events again (the same `id`) but never a hole.
+At least once: a listener catches up from its bookmark, then follows. The bookmark it is told moves with each full pass
+over the log, so after a break it may meet events again (the same `id`) but never a hole. Where a hole cannot be ruled
+out it is told so, and given everything that still matters.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Final, NamedTuple
 
 import msgspec
 
 from app.client.events import Event
-from app.errors import CursorExpired, StoreUnavailable
-from app.model import SHARDS
+from app.errors import CursorExpired, CursorLost, StoreUnavailable
+from app.model import MINUTE, SHARDS
 from app.store.doorbell import Doorbell
 from app.store.log import EventLog, Position
+from app.window import Entry, Window
 
 _PASS_S: Final = 2.0
 _RETRY_S: Final = 0.2
 _WAITING: Final = 2_000
+_REMEMBERED: Final = 50_000
+_AT_ONCE: Final = 4
 _ROUNDS: Final = 20
+_log = logging.getLogger(__name__)
+
+
+class Bookmark(NamedTuple):
+    """A position, and the last event that its reader had been given by then: its absence proves a loss."""
+
+    position: Position
+    seen: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.position}.{self.seen}"
+
+    @classmethod
+    def parse(cls, text: str) -> Bookmark:
+        """The reverse of `str`."""
+        ms, shard, sequence, *seen = text.split(".")
+        return cls(Position(int(ms), int(shard), int(sequence)), "".join(seen))
 
 
 class EventPage(msgspec.Struct, frozen=True):
     events: list[Event]
-    position: Position
+    bookmark: Bookmark
     more: bool
 
 
+class Beat(msgspec.Struct):
+    """All up to the bookmark has been given. `read_at`: when that was the present, in seconds of the loop's clock."""
+
+    bookmark: Bookmark
+    read_at: float
+    frame: bytes = b""
+
+
+class Reset(msgspec.Struct):
+    """What follows, up to the next beat, is everything that still matters. `reason` is `snapshot` if it was asked
+    for, else the code of the gap."""
+
+    reason: str
+    frame: bytes = b""
+
+
+Item = Entry | Beat | Reset
+
+
 class Listener:
-    """A bounded queue of events, and of positions (a full pass is done up to there). `lost` ends it: too slow."""
+    """A bounded queue. `lost` ends it: too slow."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[Event | Position] = asyncio.Queue(_WAITING)
         self.lost = False
+        self._queue: asyncio.Queue[Item] = asyncio.Queue(_WAITING)
 
-    def put(self, item: Event | Position) -> None:
+    def put(self, item: Item) -> None:
         try:
-            self.queue.put_nowait(item)
+            self._queue.put_nowait(item)
         except asyncio.QueueFull:
             self.lost = True
 
+    async def take(self) -> list[Item]:
+        """All that waits, at least one."""
+        items = [await self._queue.get()]
+        while not self._queue.empty():
+            items.append(self._queue.get_nowait())
+        return items
+
 
 class Feed:
-    """Reads Redis only while someone listens."""
+    """Reads Redis only while someone follows."""
 
     def __init__(self, log: EventLog, doorbell: Doorbell, retention_ms: int) -> None:
         self._log = log
         self._doorbell = doorbell
         self._retention = retention_ms
+        self._window = Window(_REMEMBERED)
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
+        self._seen: dict[str, str] = {}
+        self._followers = 0
         self._tasks: list[asyncio.Task[None]] = []
-        self._next: list[str] = []
+        self._last: list[Position | None] = []
+        self._start = ""
+        self._final = 0
+        self._read_at = 0.0
         self._rung: set[int] = set()
         self._wake = asyncio.Event()
+        self._reaching = asyncio.Lock()
+        self._few = asyncio.Semaphore(_AT_ONCE)
 
-    async def page(self, tenant_id: str, after: Position | None, limit: int) -> EventPage:
-        """A tenant's events after a position, oldest first; `None` begins with the oldest that are kept.
+    async def page(self, tenant_id: str, after: Bookmark | None, limit: int, since: int = 0) -> EventPage:
+        """A tenant's events after a bookmark, oldest first; `None` begins with the oldest that are kept since `since`.
 
-        Raises `CursorExpired` if events may have been dropped since.
+        Raises `CursorExpired` if events may have been dropped since, `CursorLost` if some are proved to be gone.
         """
-        position = await self._checked(after)
+        position, seen = await self._checked(after, since)
         found: list[Event] = []
         for _ in range(_ROUNDS):
             batch = await self._log.read(position)
             mine = [(place, event) for place, event in batch.events if event.tenant_id == tenant_id]
             room = limit - len(found)
             found += [event for _, event in mine[:room]]
+            seen = found[-1].id if found else seen
             if len(mine) > room:
-                return EventPage(found, mine[room - 1][0], True)
+                return EventPage(found, Bookmark(mine[room - 1][0], seen), True)
             position = batch.position
             if not batch.more or len(found) == limit:
-                return EventPage(found, position, batch.more)
-        return EventPage(found, position, True)
+                return EventPage(found, Bookmark(position, seen), batch.more)
+        return EventPage(found, Bookmark(position, seen), True)
 
-    async def follow(self, tenant_id: str, after: Position | None) -> AsyncGenerator[Event | Position, None]:
-        """Everything after a position (`None`: from now on), then what happens, for ever. A `Position` says that all
-        up to it has been given; the caller may stop whenever it gets one. Ends when the listener is too slow.
+    async def follow(
+        self, tenant_id: str, after: Bookmark | None, relevant_from: int | None, now: int
+    ) -> AsyncGenerator[list[Item], None]:
+        """Everything after a bookmark, then what happens, for ever; the caller may stop whenever it gets a `Beat`.
+        Ends when the listener is too slow.
 
-        Raises `CursorExpired` before anything is given.
+        Without a bookmark: from now on, or with `relevant_from` (ms) first a snapshot, of all since then that still
+        matters at `now`. After a gap a `Reset` and the snapshot come by themselves, since `relevant_from`.
         """
-        start = Position(await self._log.final(), SHARDS, 0) if after is None else await self._checked(after)
-        async with self._listening(tenant_id) as listener:
-            page = await self.page(tenant_id, start, _WAITING)
-            while True:
-                given = {event.id for event in page.events}
-                for event in page.events:
-                    yield event
-                yield page.position
-                if not page.more:
-                    break
-                page = await self.page(tenant_id, page.position, _WAITING)
-            async for event in self._rest(tenant_id, page.position):
-                given.add(event.id)
-                yield event
-            while not listener.lost:
-                item = await listener.queue.get()
-                if isinstance(item, Position):
-                    given.clear()
-                    if item > page.position:
-                        yield item
-                elif item.id not in given:
-                    yield item
+        reason = None if after is not None or relevant_from is None else "snapshot"
+        if after is not None:
+            try:
+                await self._checked(after)
+            except (CursorExpired, CursorLost) as gap:
+                reason, after = gap.code, None
+        async with self._reading():
+            if reason is not None:
+                yield [Reset(reason)]
+                place = Position(now - MINUTE if relevant_from is None else relevant_from, 0, 0)
+            else:
+                place = Position(self._final, SHARDS, 0) if after is None else after.position
+            while (floor := await self._floor_for(place)) > place.ms:
+                async for older in self._older(tenant_id, place, floor):
+                    yield [entry for entry in older if reason is None or _matters(entry, now)]
+                place = Position(floor, SHARDS, 0)
+            with self._listening(tenant_id) as listener:
+                recent = self._window.after(tenant_id, place) if reason or after else []
+                first = [entry for entry in recent if reason is None or _matters(entry, now)]
+                yield [*first, self._beat(tenant_id, after)]
+                while not listener.lost:
+                    yield await listener.take()
 
     async def close(self) -> None:
         tasks, self._tasks = self._tasks, []
@@ -113,44 +173,80 @@ class Feed:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _checked(self, after: Position | None) -> Position:
-        """A position inside the retention. Raises `CursorExpired`."""
+    async def _checked(self, after: Bookmark | None, since: int = 0) -> Bookmark:
+        """A bookmark inside the retention, whose last event is still there."""
         oldest = await self._log.final() - self._retention
         if after is None:
-            return Position(oldest, 0, 0)
-        if after.ms < oldest:
+            return Bookmark(Position(max(oldest, since), 0, 0))
+        if after.position.ms < oldest:
             raise CursorExpired
+        if after.seen and _ms_of(after.seen) > oldest + MINUTE and not await self._log.holds(after.seen):
+            _log.warning("state regression: a reader has seen event %s, which the log has lost", after.seen)
+            raise CursorLost
         return after
 
-    async def _rest(self, tenant_id: str, position: Position) -> AsyncGenerator[Event, None]:
-        """What lies behind a final position but is not final yet; some of it also comes through the queue."""
-        start = str(position.ms + 1)
-        for found in await asyncio.gather(*(self._log.present(shard, start) for shard in range(SHARDS))):
-            for _, event in found:
-                if event.tenant_id == tenant_id:
-                    yield event
+    async def _floor_for(self, place: Position) -> int:
+        """The window's floor, lowered to `place` if what lies between fits in; done once for all who ask."""
+        async with self._reaching:
+            floor, older, start = self._window.floor, list[Entry](), place
+            while start.ms < floor:
+                batch = await self._log.read(start, floor)
+                older += [Entry(position, event) for position, event in batch.events]
+                if len(older) > self._window.room() or self._window.floor != floor:
+                    break
+                start = batch.position
+            else:
+                if place.ms < floor:
+                    self._window.reach_back(place.ms, [e for e in older if e.position.ms > place.ms])
+            return self._window.floor
+
+    async def _older(self, tenant_id: str, place: Position, floor: int) -> AsyncIterator[list[Entry]]:
+        """What the window cannot hold, read from the log; few do so at once."""
+        while place.ms < floor:
+            async with self._few:
+                batch = await self._log.read(place, floor)
+            yield [Entry(position, event) for position, event in batch.events if event.tenant_id == tenant_id]
+            place = batch.position
 
     @asynccontextmanager
-    async def _listening(self, tenant_id: str) -> AsyncIterator[Listener]:
+    async def _reading(self) -> AsyncIterator[None]:
+        """While anyone is in here, the shared reader runs and the window is kept."""
+        self._followers += 1
+        try:
+            async with self._reaching:
+                if not self._tasks:
+                    await self._begin()
+            yield
+        finally:
+            self._followers -= 1
+            if not self._followers:
+                await self.close()
+
+    async def _begin(self) -> None:
+        self._read_at, self._final = asyncio.get_running_loop().time(), await self._log.final()
+        self._window.begin(self._final)
+        self._seen.clear()
+        self._last = [None] * SHARDS
+        self._start = f"{self._final + 1}-0"
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._listen())]
+
+    @contextmanager
+    def _listening(self, tenant_id: str) -> Iterator[Listener]:
         listener = Listener()
         self._listeners[tenant_id].add(listener)
         try:
-            await self._begin()
             yield listener
         finally:
             self._listeners[tenant_id].discard(listener)
             if not self._listeners[tenant_id]:
                 del self._listeners[tenant_id]
-            if not self._listeners:
-                await self.close()
 
-    async def _begin(self) -> None:
-        if self._tasks:
-            return
-        start = f"{await self._log.final() + 1}-0"
-        if not self._tasks:
-            self._next = [start] * SHARDS
-            self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._listen())]
+    def _beat(self, tenant_id: str, after: Bookmark | None = None) -> Beat:
+        """Up to the last full pass, or up to where the reader was before it."""
+        place = Position(self._final, SHARDS, 0)
+        if after is None:
+            return Beat(Bookmark(place, self._seen.get(tenant_id, "")), self._read_at)
+        return Beat(Bookmark(max(place, after.position), self._seen.get(tenant_id, after.seen)), self._read_at)
 
     async def _listen(self) -> None:
         async for shard in self._doorbell.rings():
@@ -178,15 +274,39 @@ class Feed:
             self._wake.clear()
 
     async def _pass(self) -> None:
-        final = await self._log.final()
+        begun, final = asyncio.get_running_loop().time(), await self._log.final()
         self._rung = set()
         await asyncio.gather(*(self._read_shard(shard) for shard in range(SHARDS)))
-        for listeners in self._listeners.values():
+        self._final, self._read_at = max(final, self._final), begun
+        for tenant_id, listeners in self._listeners.items():
+            beat = self._beat(tenant_id)
             for listener in listeners:
-                listener.put(Position(final, SHARDS, 0))
+                listener.put(beat)
 
     async def _read_shard(self, shard: int) -> None:
-        for stream_id, event in await self._log.present(shard, self._next[shard]):
-            self._next[shard] = f"({stream_id}"
-            for listener in self._listeners.get(event.tenant_id, ()):
-                listener.put(event)
+        """What is new in a shard. The entry that was read last is read again: its absence proves a loss, and then
+        whatever was written since the loss may have an older id."""
+        last = self._last[shard]
+        rows = await self._log.present(shard, self._start if last is None else last.stream_id)
+        if last is not None and rows and rows[0][0] == last:
+            rows = rows[1:]
+        elif last is not None and last.ms > self._final - self._retention + MINUTE:
+            _log.warning("state regression: the log of shard %d has lost what was after %d", shard, last.ms)
+            self._last[shard] = None
+            rows = await self._log.present(shard, str(last.ms - MINUTE))
+        for position, event in rows:
+            self._last[shard] = position
+            self._seen[event.tenant_id] = event.id
+            entry = Entry(position, event)
+            if self._window.add(entry):
+                for listener in self._listeners.get(event.tenant_id, ()):
+                    listener.put(entry)
+
+
+def _matters(entry: Entry, now: int) -> bool:
+    """Whether an access token that the event is about could still pass `exp`."""
+    return entry.event.not_after * 1_000 > now
+
+
+def _ms_of(event_id: str) -> int:
+    return int(event_id[3:].partition("-")[0])

@@ -138,6 +138,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         """Until when (epoch *seconds*) an access token issued up to `now` could still pass `exp`."""
         return -(-max(now + self.token_ttl, self.token_horizon) // 1_000)
 
+    def relevant_from(self, now: int) -> int:
+        """Since when an event may still matter: what is older concerns access tokens that have all expired."""
+        longest = DAY if self.token_horizon > now else self.token_ttl
+        return now - longest - MINUTE
+
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant as the registry keeps it. `idle_cut`, `idle_cut_at`, `token_horizon`: see `Rules`."""

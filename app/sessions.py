@@ -220,6 +220,12 @@ class Sessions:
             raise SessionEnded
         return await self._issue(session, tenant.rules, now, None)
 
+    async def update_user(self, tenant: Tenant, user_id: str, changes: dict[str, Any], now: int) -> list[str]:
+        """Change the claims of all living sessions of a user; the ids. Those who verify locally are told at once."""
+        if not changes:
+            raise ValidationError("nothing to change")
+        return await self._store.update_user(tenant.id, user_id, changes, tenant.rules, now)
+
     async def revoke(self, tenant: Tenant, session_id: str, reason: Reason, now: int) -> bool:
         """End one session; repeatable. Raises `SessionNotFound` if it never was."""
         if await self._store.revoke(tenant.id, session_id, reason, tenant.rules, now):

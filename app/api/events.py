@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Final
@@ -9,13 +10,15 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from app.api.auth import identify
 from app.api.call import Call, Stream
 from app.api.operation import Operation
 from app.api.schema import Cursor, Limit, Request
 from app.api.views import Answer, Pagination
 from app.client.events import Event
-from app.errors import CursorExpired
-from app.store.log import Position
+from app.errors import CursorExpired, CursorLost, InvalidApiKey, StoreUnavailable, ValidationError
+from app.feed import Beat, Bookmark, Item, Reset
+from app.window import Entry
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -24,7 +27,12 @@ class EventsQuery(Request):
     after: (
         Annotated[Cursor, Meta(description="where to go on; absent: the oldest kept, or now for a stream")] | None
     ) = None
+    snapshot: Annotated[bool, Meta(description="begin with all that still matters")] = False
     limit: Limit = 20
+
+    def __post_init__(self) -> None:
+        if self.snapshot and self.after is not None:
+            raise ValidationError("A snapshot begins without a cursor", field="snapshot")
 
 
 class EventPageView(Answer):
@@ -37,48 +45,80 @@ class EventPageView(Answer):
 async def follow(call: Call) -> EventPageView | Stream:
     query: EventsQuery = call.query
     if b"text/event-stream" in call.context.headers.get(b"accept", b""):
-        return await _stream(call, query.after)
-    page = await call.runtime.feed.page(call.tenant.id, _position(call, query.after), query.limit)
-    cursor = _cursor(call, page.position)
+        return await _stream(call, query)
+    since = call.tenant.rules.relevant_from(call.now) if query.snapshot else 0
+    try:
+        page = await call.runtime.feed.page(call.tenant.id, _bookmark(call, query.after), query.limit, since)
+    except CursorLost:
+        call.context.site.metrics.regressed()
+        raise
+    cursor = _cursor(call, page.bookmark)
     return EventPageView(
         data=page.events, pagination=Pagination(limit=query.limit, has_more=page.more, next_cursor=cursor)
     )
 
 
-async def _stream(call: Call, after: str | None) -> Stream:
+async def _stream(call: Call, query: EventsQuery) -> Stream:
     sent = call.context.headers.get(b"last-event-id", b"").decode("latin-1")
-    items = call.runtime.feed.follow(call.tenant.id, _position(call, sent or after))
+    after = _bookmark(call, sent or query.after)
+    relevant_from = call.tenant.rules.relevant_from(call.now) if after is not None or query.snapshot else None
+    items = call.runtime.feed.follow(call.tenant.id, after, relevant_from, call.now)
     first = await anext(items)
+    if isinstance(first[0], Reset) and first[0].reason == CursorLost.code:
+        call.context.site.metrics.regressed()
     return Stream(_messages(call, first, items))
 
 
 async def _messages(
-    call: Call, first: Event | Position, items: AsyncGenerator[Event | Position, None]
+    call: Call, first: list[Item], items: AsyncGenerator[list[Item], None]
 ) -> AsyncGenerator[bytes, None]:
+    """Until the process is asked to end, or the key that opened the stream is good no more."""
     async with aclosing(items):
-        yield b"retry: 1000\n\n"
-        yield _message(call, first)
-        async for item in items:
-            yield _message(call, item)
-            if call.context.site.closing:
+        yield b"retry: 1000\n\n" + b"".join(_frame(call, item) for item in first)
+        async for some in items:
+            if some:
+                yield b"".join(_frame(call, item) for item in some)
+            if call.context.site.closing or not await _still_good(call, some):
                 return
 
 
-def _message(call: Call, item: Event | Position) -> bytes:
-    """An event, or a heartbeat. Only heartbeats move the id that a client comes back with, so it misses nothing."""
-    if isinstance(item, Event):
-        return b"event: " + item.type.encode() + b"\ndata: " + _encode(item) + b"\n\n"
-    cursor = _cursor(call, item).encode()
-    return b"event: heartbeat\nid: " + cursor + b'\ndata: {"cursor":"' + cursor + b'"}\n\n'
+async def _still_good(call: Call, items: list[Item]) -> bool:
+    """Looked at with each heartbeat."""
+    if not any(isinstance(item, Beat) for item in items):
+        return True
+    try:
+        await identify("key", call.context.headers, call.context.site.running, call.runtime.clock())
+    except InvalidApiKey:
+        return False
+    except StoreUnavailable:
+        pass  # whoever was let in stays: nothing is sent while the store is away
+    return True
 
 
-def _cursor(call: Call, position: Position) -> str:
-    return call.runtime.cursors.seal(str(position), call.tenant.id, "events")
+def _frame(call: Call, item: Item) -> bytes:
+    """The message for an item, made once for all who get it. Only heartbeats move the id that a client comes back
+    with, so it misses nothing."""
+    if not item.frame:
+        match item:
+            case Entry():
+                kind, data = item.event.type.encode(), _encode(item.event)
+            case Reset():
+                kind, data = b"reset", _encode({"reason": item.reason})
+            case Beat():
+                cursor, lag = _cursor(call, item.bookmark), asyncio.get_running_loop().time() - item.read_at
+                kind = b"heartbeat\nid: " + cursor.encode()
+                data = _encode({"cursor": cursor, "lag_ms": round(lag * 1_000)})
+        item.frame = b"event: " + kind + b"\ndata: " + data + b"\n\n"
+    return item.frame
 
 
-def _position(call: Call, cursor: str | None) -> Position | None:
+def _cursor(call: Call, bookmark: Bookmark) -> str:
+    return call.runtime.cursors.seal(str(bookmark), call.tenant.id, "events")
+
+
+def _bookmark(call: Call, cursor: str | None) -> Bookmark | None:
     """Raises `ValidationError` for a cursor that is not one of this log."""
-    return None if cursor is None else Position.parse(call.runtime.cursors.open(cursor, call.tenant.id, "events"))
+    return None if cursor is None else Bookmark.parse(call.runtime.cursors.open(cursor, call.tenant.id, "events"))
 
 
 OPERATIONS: Final = (
@@ -91,6 +131,6 @@ OPERATIONS: Final = (
         credential="key",
         query=EventsQuery,
         answer=EventPageView,
-        errors=(CursorExpired,),
+        errors=(CursorExpired, CursorLost),
     ),
 )

@@ -32,7 +32,7 @@ class Metrics:
         )
         self._regressions = Counter(
             "hellojohn_state_regressions",
-            "Refresh tokens that were newer than the store: it has lost writes",
+            "Refresh tokens and cursors that were newer than the store: it has lost writes",
             registry=self._registry,
         )
         self._repaired = _Repaired()

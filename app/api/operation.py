@@ -45,6 +45,8 @@ _REFUSALS: Final[dict[Credential, tuple[type[Problem], ...]]] = {
     "none": (),
 }
 _encode: Final = msgspec.json.Encoder().encode
+_STALLED_S: Final = 30
+"""A client that takes nothing for so long has its stream closed."""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +129,8 @@ class Resource:
         await operation(scope, receive, send)
 
     def route(self) -> Route:
-        return Route(self.path, self)
+        """A user id may hold any visible character, a slash included."""
+        return Route(self.path.replace("{user_id}", "{user_id:path}"), self)
 
 
 class WrongMethod(MethodNotAllowed):
@@ -162,7 +165,8 @@ async def _pour(stream: Stream, receive: Receive, send: Send) -> None:
 
 async def _chunks(stream: Stream, send: Send) -> None:
     async for chunk in stream.chunks:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with asyncio.timeout(_STALLED_S):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 async def _gone(receive: Receive) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -61,12 +62,20 @@ def query(raw: bytes) -> dict[str, Any]:
     for name, value in pairs:
         if name in found:
             raise MalformedRequest("A query parameter was sent twice", field=name[:64])
-        found[name] = int(value) if name == "limit" and _is_number(value) else value
+        found[name] = _READ[name](value) if name in _READ else value
     return found
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 10
+def _number(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+
+
+def _truth(text: str) -> bool | str:
+    return text == "true" if text in ("true", "false") else text
+
+
+_READ: Final[dict[str, Callable[[str], object]]] = {"limit": _number, "snapshot": _truth}
+"""Parameters that are no texts. What cannot be read stays a text, and its shape refuses it."""
 
 
 async def body(headers: dict[bytes, bytes], receive: Receive) -> bytes:

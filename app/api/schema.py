@@ -81,6 +81,12 @@ class UpdateSession(Request):
         return found
 
 
+class UserPath(Request):
+    """What a path says."""
+
+    user_id: Identifier
+
+
 class Refresh(Request):
     refresh_token: Annotated[str, Meta(max_length=1_024)]
 

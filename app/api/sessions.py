@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from app.api import strict_json
 from app.api.call import Call
 from app.api.operation import Operation
 from app.api.schema import (
@@ -15,9 +16,10 @@ from app.api.schema import (
     SessionsQuery,
     SessionView,
     UpdateSession,
+    UserPath,
     Verify,
 )
-from app.api.views import Accepted, IssuedView, Revoked, SessionPage, UpdatedView, VerificationView
+from app.api.views import Accepted, IssuedView, Revoked, SessionPage, Updated, UpdatedView, VerificationView
 from app.errors import (
     RefreshTokenInvalid,
     RefreshTokenReused,
@@ -72,6 +74,13 @@ async def update(call: Call) -> UpdatedView:
     body: UpdateSession = call.body
     issued = await call.runtime.sessions.update(call.tenant, session_id(call), body.changes(), call.now)
     return UpdatedView.of(issued)
+
+
+async def update_user(call: Call) -> Updated:
+    body: UpdateSession = call.body
+    user_id = strict_json.shaped({"user_id": call.path["user_id"]}, UserPath).user_id
+    changed = await call.runtime.sessions.update_user(call.tenant, user_id, body.changes(), call.now)
+    return Updated(updated=len(changed), session_ids=changed)
 
 
 async def delete(call: Call) -> None:
@@ -186,6 +195,16 @@ OPERATIONS: Final = (
         body=UpdateSession,
         answer=UpdatedView,
         errors=(SessionNotFound, SessionEnded),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/users/{user_id}/claims",
+        name="updateUserSessions",
+        summary="Change what the tokens of all living sessions of a user say; null clears",
+        handler=update_user,
+        credential="key",
+        body=UpdateSession,
+        answer=Updated,
     ),
     Operation(
         method="DELETE",

@@ -55,6 +55,11 @@ class UpdatedView(Answer):
         )
 
 
+class Updated(Answer):
+    updated: int
+    session_ids: list[str]
+
+
 class WhyInvalid(Answer):
     code: str
     message: str

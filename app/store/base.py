@@ -149,6 +149,11 @@ class SessionStore(Protocol):
         """Change `org_id role mfa_verified claims metadata` of a live session (`None` clears) and tell verifiers.
         Returns the session as it is afterwards, ended ones unchanged; `None` if there is none."""
 
+    async def update_user(
+        self, tenant_id: str, user_id: str, changes: dict[str, Any], rules: Rules, now: int
+    ) -> list[str]:
+        """`update` for each of a user's living sessions, one act each; the ids that were changed."""
+
     async def due(self, now: int, limit: int) -> list[Due]:
         """Sessions whose deadline or whose tombstone's time has come, up to `limit` for each shard."""
 

@@ -14,11 +14,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from app.client.events import Event
-from app.model import SHARDS, base32
+from app.model import SHARDS, base32, shard_of_event
 from app.store import keyspace
 from app.store.wire import Wire
 
 _COUNT: Final = 500
+_PER_SHARD: Final = 50
+_BREATH: Final = 500
 
 
 class Position(NamedTuple):
@@ -31,11 +33,9 @@ class Position(NamedTuple):
     def __str__(self) -> str:
         return f"{self.ms}.{self.shard}.{self.sequence}"
 
-    @classmethod
-    def parse(cls, text: str) -> Position:
-        """The reverse of `str`."""
-        ms, shard, sequence = text.split(".")
-        return cls(int(ms), int(shard), int(sequence))
+    @property
+    def stream_id(self) -> str:
+        return f"{self.ms}-{self.sequence}"
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -55,39 +55,51 @@ class EventLog:
         clocks = await self._wire.each("TIME")
         return min(int(seconds) * 1_000 + int(micros) // 1_000 for seconds, micros in clocks) - 1
 
-    async def read(self, after: Position) -> Batch:
-        """What is final after a position, of all tenants; up to about 500 entries for each shard."""
-        until = await self.final()
+    async def read(self, after: Position, until: int | None = None) -> Batch:
+        """What is final after a position, of all tenants, up to the millisecond `until`; about 50 entries for each
+        shard."""
+        final = await self.final()
+        until = final if until is None else min(until, final)
         if until < after.ms:
             return Batch([], after, False)
-        slices = await asyncio.gather(*(self._slice(shard, after.ms, until) for shard in range(SHARDS)))
+        slices = await asyncio.gather(*(self._slice(shard, after, until) for shard in range(SHARDS)))
         reach = min((rows[-1][0].ms - 1 for rows, whole in slices if not whole), default=until)
-        found = sorted(row for rows, _ in slices for row in rows if row[0] > after and row[0].ms <= reach)
-        events = [(position, event_of(position.shard, entry)) for position, entry in found]
+        found = sorted(row for rows, _ in slices for row in rows if row[0].ms <= reach)
+        events: list[tuple[Position, Event]] = []
+        for number, (position, entry) in enumerate(found):
+            if number % _BREATH == 0:
+                await asyncio.sleep(0)
+            events.append((position, event_of(position.shard, entry)))
         return Batch(events, Position(reach, SHARDS, 0), reach < until)
 
-    async def present(self, shard: int, start: str) -> list[tuple[str, Event]]:
-        """Everything in one shard from a stream id on (`(id`: after it), final or not, each with its stream id."""
+    async def holds(self, event_id: str) -> bool:
+        """Whether the log has this event."""
+        key = keyspace.events(shard_of_event(event_id))
+        stream_id = event_id.partition("-")[2]
+        return bool(await self._wire.call(key, "XRANGE", key, stream_id, stream_id))
+
+    async def present(self, shard: int, start: str) -> list[tuple[Position, Event]]:
+        """Everything in one shard from a stream id on, final or not."""
         key = keyspace.events(shard)
-        found: list[tuple[str, Event]] = []
+        found: list[tuple[Position, Event]] = []
         while True:
             rows = await self._wire.call(key, "XRANGE", key, start, "+", "COUNT", _COUNT)
-            found += [(row[0].decode(), event_of(shard, row)) for row in rows]
+            found += [(_position(shard, row[0]), event_of(shard, row)) for row in rows]
             if len(rows) < _COUNT:
                 return found
             start = f"({rows[-1][0].decode()}"
 
-    async def _slice(self, shard: int, first: int, last: int) -> tuple[list[tuple[Position, Any]], bool]:
-        """One shard's entries of some milliseconds, and whether that is all of them. More than one reading's worth
-        in the first millisecond is read whole, so that a reader always gets on."""
-        key, start = keyspace.events(shard), str(first)
+    async def _slice(self, shard: int, after: Position, last: int) -> tuple[list[tuple[Position, Any]], bool]:
+        """One shard's entries behind a position up to the millisecond `last`, and whether that is all of them. If not,
+        at least one millisecond is whole, so that a reader always gets on."""
+        key, start = keyspace.events(shard), str(after.ms)
         found: list[tuple[Position, Any]] = []
         while True:
-            rows = await self._wire.call(key, "XRANGE", key, start, last, "COUNT", _COUNT)
-            found += [(_position(shard, row[0]), row) for row in rows]
-            if len(rows) < _COUNT:
+            rows = await self._wire.call(key, "XRANGE", key, start, last, "COUNT", _PER_SHARD)
+            found += [(place, row) for row in rows if (place := _position(shard, row[0])) > after]
+            if len(rows) < _PER_SHARD:
                 return found, True
-            if found[-1][0].ms > first:
+            if found and found[-1][0].ms > found[0][0].ms:
                 return found, False
             start = f"({rows[-1][0].decode()}"
 

@@ -195,15 +195,22 @@ class RedisSessionStore:
         owner = await self._owner(session_id)
         if owner is None or owner.tenant_id != tenant_id:
             return None
-        drops: Flat = []
-        sets: Flat = []
-        for name, value in changed_fields(changes):
-            drops += names_of(name) if name in ("claims", "meta") else [name]
-            sets += [] if value is None else pieces(name, value)
-        answer = await self._act("update", owner, rules, now, [len(drops), *drops, *sets])
+        answer = await self._act("update", owner, rules, now, _changed(changes))
         if answer[0] == b"missing":
             return None
         return session_of(session_id, answer[3], answer[1], answer[2])
+
+    async def update_user(
+        self, tenant_id: str, user_id: str, changes: dict[str, Any], rules: Rules, now: int
+    ) -> list[str]:
+        key = keyspace.user(shard_of(tenant_id, user_id), tenant_id, user_id)
+        members = [sid.decode() for sid in await self._wire.call(key, "ZRANGE", key, 0, -1)]
+        args, changed = _changed(changes), list[str]()
+        for first in range(0, len(members), _AT_ONCE):
+            owners = [Due(sid, tenant_id, user_id) for sid in members[first : first + _AT_ONCE]]
+            answers = await asyncio.gather(*(self._act("update", owner, rules, now, args) for owner in owners))
+            changed += [o.session_id for o, answer in zip(owners, answers, strict=True) if answer[0] == b"ok"]
+        return changed
 
     async def due(self, now: int, limit: int) -> list[Due]:
         async def one(key: str) -> list[bytes]:
@@ -326,6 +333,16 @@ class RedisSessionStore:
         except ResponseError:
             return [None] * len(names)
         return values
+
+
+def _changed(changes: dict[str, Any]) -> Flat:
+    """The arguments of `update.lua` that are its own: the fields to drop, then those to set."""
+    drops: Flat = []
+    sets: Flat = []
+    for name, value in changed_fields(changes):
+        drops += names_of(name) if name in ("claims", "meta") else [name]
+        sets += [] if value is None else pieces(name, value)
+    return [len(drops), *drops, *sets]
 
 
 def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, retention: int) -> tuple[list[str], Flat]:

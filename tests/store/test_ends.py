@@ -125,3 +125,21 @@ async def test_a_change_is_kept_cleared_and_refused_after_the_end(store: Session
     await store.revoke(tenant, session.id, "revoked", Rules(), now)
     ended = await store.update(tenant, session.id, {"role": "x"}, Rules(), now)
     assert ended is not None and (ended.role, ended.end_reason) == ("owner", "revoked")
+
+
+async def test_a_change_for_a_user_reaches_the_living_and_no_one_else(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    living = [a_session(tenant, now + step) for step in range(3)]
+    ended, stranger = a_session(tenant, now + 3), a_session(tenant, now, user="u2")
+    for session in (*living, ended, stranger):
+        await store.create(session, DIGEST, Rules(), session.created_at)
+    await store.revoke(tenant, ended.id, "revoked", Rules(), now + 4)
+    changed = await store.update_user(tenant, "u1", {"role": "owner"}, Rules(), now + 5)
+    assert sorted(changed) == sorted(session.id for session in living)
+    for session, role in ((living[0], "owner"), (living[2], "owner"), (ended, None), (stranger, None)):
+        found = await store.get(tenant, session.id, Rules(), now + 6)
+        assert found is not None and found.role == role
+    assert await store.update_user(tenant, "nobody", {"role": "owner"}, Rules(), now + 5) == []
+    assert await store.update_user(a_tenant(), "u1", {"role": "thief"}, Rules(), now + 5) == []
+    assert await announced.ends() == [(ended.id, "revoked")]

@@ -1,0 +1,53 @@
+"""What the shared reader remembers: in order, each once, and never less than its floor says."""
+
+from __future__ import annotations
+
+import random
+
+from app.client.events import Event
+from app.store.log import Position
+from app.window import Entry, Window
+
+
+def entry(ms: int, tenant: str = "tnt_a", sequence: int = 0) -> Entry:
+    event = Event(id=f"00-{ms}-{sequence}", type="session.revoked", tenant_id=tenant, occurred_at="", not_after=0)
+    return Entry(Position(ms, 0, sequence), event)
+
+
+def times(window: Window, after: int, tenant: str = "tnt_a") -> list[int]:
+    return [found.position.ms for found in window.after(tenant, Position(after, 1_024, 0))]
+
+
+def test_entries_come_in_order_each_once_and_by_tenant() -> None:
+    window = Window(100)
+    window.begin(10)
+    assert [window.add(entry(ms)) for ms in (12, 11, 12, 14)] == [True, True, False, True]
+    assert window.add(entry(13, "tnt_b"))
+    assert times(window, 10) == [11, 12, 14]
+    assert times(window, 11) == [12, 14]
+    assert times(window, 10, "tnt_b") == [13]
+    assert times(window, 10, "tnt_c") == []
+
+
+def test_above_its_floor_it_is_complete_whatever_it_had_to_drop() -> None:
+    chance = random.Random(1)
+    window, told = Window(1_000), list[int]()
+    window.begin(0)
+    for number in range(5_000):
+        ms = number // 3 + chance.randrange(5) + 1
+        if window.add(entry(ms, sequence=number)):
+            told.append(ms)
+        assert window.room() >= 0
+    assert times(window, window.floor) == sorted(ms for ms in told if ms > window.floor)
+    assert 0 < window.floor < max(told)
+
+
+def test_it_reaches_back() -> None:
+    window = Window(100)
+    window.begin(50)
+    window.add(entry(60))
+    window.reach_back(20, [entry(30), entry(40, "tnt_b"), entry(50)])
+    assert window.floor == 20
+    assert times(window, 20) == [30, 50, 60]
+    assert times(window, 35, "tnt_b") == [40]
+    assert window.room() == 96

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,7 +20,7 @@ from app.client.events import Event
 from app.errors import CursorExpired, CursorLost, StoreUnavailable
 from app.model import MINUTE, SHARDS
 from app.store.doorbell import Doorbell
-from app.store.log import EventLog, Position
+from app.store.log import Batch, EventLog, Position
 from app.window import Entry, Window
 
 _PASS_S: Final = 2.0
@@ -29,6 +29,8 @@ _WAITING: Final = 2_000
 _REMEMBERED: Final = 50_000
 _AT_ONCE: Final = 4
 _ROUNDS: Final = 20
+_PART: Final = 500
+_SHARDS_AT_ONCE: Final = 128
 _log = logging.getLogger(__name__)
 
 
@@ -109,6 +111,7 @@ class Feed:
         self._last: list[Position | None] = []
         self._start = ""
         self._final = 0
+        self._too_far = 0
         self._read_at = 0.0
         self._rung: set[int] = set()
         self._wake = asyncio.Event()
@@ -156,10 +159,10 @@ class Feed:
                 place = Position(now - MINUTE if relevant_from is None else relevant_from, 0, 0)
             else:
                 place = Position(self._final, SHARDS, 0) if after is None else after.position
-            while (floor := await self._floor_for(place)) > place.ms:
-                async for older in self._older(tenant_id, place, floor):
-                    yield [entry for entry in older if reason is None or _matters(entry, now)]
-                place = Position(floor, SHARDS, 0)
+            async with aclosing(self._behind(tenant_id, place)) as parts:
+                async for entries, reached in parts:
+                    yield [entry for entry in entries if reason is None or _matters(entry, now)]
+                    place = reached
             with self._listening(tenant_id) as listener:
                 recent = self._window.after(tenant_id, place) if reason or after else []
                 first = [entry for entry in recent if reason is None or _matters(entry, now)]
@@ -185,28 +188,48 @@ class Feed:
             raise CursorLost
         return after
 
-    async def _floor_for(self, place: Position) -> int:
-        """The window's floor, lowered to `place` if what lies between fits in; done once for all who ask."""
-        async with self._reaching:
-            floor, older, start = self._window.floor, list[Entry](), place
-            while start.ms < floor:
-                batch = await self._log.read(start, floor)
-                older += [Entry(position, event) for position, event in batch.events]
-                if len(older) > self._window.room() or self._window.floor != floor:
-                    break
-                start = batch.position
+    async def _behind(self, tenant_id: str, place: Position) -> AsyncGenerator[tuple[list[Entry], Position], None]:
+        """A tenant's entries behind a place, in bounded parts, each with the place it reaches; until, at this very
+        moment, what is left is little and in the window."""
+        while True:
+            need = place.ms if place.shard == SHARDS else place.ms - 1
+            floor = await self._floor_for(need)
+            if floor > need:
+                batch = await self._read_few(place, floor)
+                entries = [Entry(position, event) for position, event in batch.events if event.tenant_id == tenant_id]
+                place = batch.position
             else:
-                if place.ms < floor:
-                    self._window.reach_back(place.ms, [e for e in older if e.position.ms > place.ms])
-            return self._window.floor
+                entries = self._window.after(tenant_id, place, Position(self._final, SHARDS, 0), _PART + 1)
+                if len(entries) <= _PART:
+                    return
+                del entries[_PART:]
+                place = entries[-1].position
+            yield entries, place
 
-    async def _older(self, tenant_id: str, place: Position, floor: int) -> AsyncIterator[list[Entry]]:
-        """What the window cannot hold, read from the log; few do so at once."""
-        while place.ms < floor:
-            async with self._few:
+    async def _read_few(self, place: Position, until: int) -> Batch:
+        """From the log itself, what the window cannot hold; few do so at once."""
+        async with self._few:
+            batch = await self._log.read(place, until)
+            if batch.position == place:  # a clock of the store that is a little behind
+                await asyncio.sleep(_RETRY_S)
+            return batch
+
+    async def _floor_for(self, need: int) -> int:
+        """The window's floor, lowered to `need` if what lies between fits in; done once for all who ask."""
+        async with self._reaching:
+            floor, older, place = self._window.floor, list[Entry](), Position(need, SHARDS, 0)
+            while self._too_far < need and place.ms < floor:
                 batch = await self._log.read(place, floor)
-            yield [Entry(position, event) for position, event in batch.events if event.tenant_id == tenant_id]
-            place = batch.position
+                older += [Entry(position, event) for position, event in batch.events]
+                if len(older) > self._window.room:
+                    self._too_far = need
+                if self._too_far == need or self._window.floor != floor or batch.position == place:
+                    break
+                place = batch.position
+            else:
+                if self._too_far < need < floor:
+                    self._window.reach_back(need, older)
+            return self._window.floor
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
@@ -226,6 +249,7 @@ class Feed:
         self._read_at, self._final = asyncio.get_running_loop().time(), await self._log.final()
         self._window.begin(self._final)
         self._seen.clear()
+        self._too_far = 0
         self._last = [None] * SHARDS
         self._start = f"{self._final + 1}-0"
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._listen())]
@@ -276,7 +300,8 @@ class Feed:
     async def _pass(self) -> None:
         begun, final = asyncio.get_running_loop().time(), await self._log.final()
         self._rung = set()
-        await asyncio.gather(*(self._read_shard(shard) for shard in range(SHARDS)))
+        for first in range(0, SHARDS, _SHARDS_AT_ONCE):
+            await asyncio.gather(*(self._read_shard(shard) for shard in range(first, first + _SHARDS_AT_ONCE)))
         self._final, self._read_at = max(final, self._final), begun
         for tenant_id, listeners in self._listeners.items():
             beat = self._beat(tenant_id)

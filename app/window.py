@@ -16,6 +16,7 @@ from app.client.events import Event
 from app.store.log import Position
 
 _place: Final = attrgetter("position")
+_END: Final = Position(1 << 53, 0, 0)
 
 
 class Entry(msgspec.Struct):
@@ -59,13 +60,15 @@ class Window:
         self._count += len(older)
         self.floor = floor
 
+    @property
     def room(self) -> int:
         return self.most - self._count
 
-    def after(self, tenant_id: str, position: Position) -> list[Entry]:
-        """A tenant's entries behind a position that is not below the floor, oldest first."""
+    def after(self, tenant_id: str, position: Position, until: Position = _END, most: int | None = None) -> list[Entry]:
+        """A tenant's entries behind a position that is not below the floor, oldest first, up to `most`."""
         entries = self._tenants.get(tenant_id, [])
-        return entries[bisect_right(entries, position, key=_place) :]
+        first, last = (bisect_right(entries, place, key=_place) for place in (position, until))
+        return entries[first : last if most is None else min(last, first + most)]
 
     def _raise_floor(self) -> None:
         """Drop the oldest quarter, whole milliseconds of it."""

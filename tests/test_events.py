@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -205,6 +206,18 @@ def test_many_who_come_back_at_once_get_each_event_once(backend: Backend, api: A
     for stream in [first, *streams]:
         stream.leave()
     assert all(stream.ended(10) for stream in [first, *streams])
+
+
+def test_a_stream_goes_on_from_the_middle_of_a_millisecond(backend: Backend) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ids = {made["session"]["id"] for made in pool.map(backend.create, ["usr_many"] * 1_200)}
+    assert backend.call("POST", "/v1/sessions/revoke", json={"user_id": "usr_many"}).json()["revoked"] == 1_200
+    time.sleep(0.05)
+    page = backend.call("GET", "/v1/events?limit=7").json()
+    stream = Stream(backend, page["pagination"]["next_cursor"])
+    rest = [event["session_id"] for event in stream.until(1_193)]
+    assert sorted([*rest, *(event["session_id"] for event in page["data"])]) == sorted(ids)
+    stream.stop()
 
 
 def test_a_stream_ends_with_the_key_that_opened_it(backend: Backend, api: Api) -> None:

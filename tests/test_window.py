@@ -27,6 +27,8 @@ def test_entries_come_in_order_each_once_and_by_tenant() -> None:
     assert times(window, 11) == [12, 14]
     assert times(window, 10, "tnt_b") == [13]
     assert times(window, 10, "tnt_c") == []
+    assert [e.position.ms for e in window.after("tnt_a", Position(10, 0, 0), Position(12, 1_024, 0), 5)] == [11, 12]
+    assert [e.position.ms for e in window.after("tnt_a", Position(10, 0, 0), most=1)] == [11]
 
 
 def test_above_its_floor_it_is_complete_whatever_it_had_to_drop() -> None:
@@ -37,7 +39,7 @@ def test_above_its_floor_it_is_complete_whatever_it_had_to_drop() -> None:
         ms = number // 3 + chance.randrange(5) + 1
         if window.add(entry(ms, sequence=number)):
             told.append(ms)
-        assert window.room() >= 0
+        assert window.room >= 0
     assert times(window, window.floor) == sorted(ms for ms in told if ms > window.floor)
     assert 0 < window.floor < max(told)
 
@@ -50,4 +52,4 @@ def test_it_reaches_back() -> None:
     assert window.floor == 20
     assert times(window, 20) == [30, 50, 60]
     assert times(window, 35, "tnt_b") == [40]
-    assert window.room() == 96
+    assert window.room == 96

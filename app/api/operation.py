@@ -150,7 +150,8 @@ def resources(operations: tuple[Operation, ...]) -> list[Resource]:
 
 
 async def _pour(stream: Stream, receive: Receive, send: Send) -> None:
-    """Send a stream until it ends or the client goes."""
+    """Send a stream until it ends or the client goes. One that takes nothing is left without an end: the server under
+    us then closes the connection."""
     headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     pouring, leaving = asyncio.create_task(_chunks(stream, send)), asyncio.create_task(_gone(receive))
@@ -159,8 +160,9 @@ async def _pour(stream: Stream, receive: Receive, send: Send) -> None:
     finally:
         for task in (pouring, leaving):
             task.cancel()
-        await asyncio.gather(pouring, leaving, return_exceptions=True)
-    await send({"type": "http.response.body", "body": b""})
+        stalled, _ = await asyncio.gather(pouring, leaving, return_exceptions=True)
+    if not isinstance(stalled, TimeoutError):
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def _chunks(stream: Stream, send: Send) -> None:

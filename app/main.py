@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,6 +62,14 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def _calm_collector() -> None:
+    """Full passes of the garbage collector stop a process with thousands of open streams for tens of milliseconds, and
+    hardly anything here lies in cycles. What lives since the start is never looked at again (Python: `gc.freeze`)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1_000)
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT; requests under way have ten seconds to finish."""
     try:
@@ -85,6 +94,7 @@ def main() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
+    _calm_collector()
     _Server(config, door).run()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Final
 
@@ -17,7 +17,8 @@ from app.api.schema import Cursor, Limit, Request
 from app.api.views import Answer, Pagination
 from app.client.events import Event
 from app.errors import CursorExpired, CursorLost, InvalidApiKey, StoreUnavailable, ValidationError
-from app.feed import Beat, Bookmark, Item, Reset
+from app.feed import Item, Reset
+from app.reader import Beat, Bookmark
 from app.window import Entry
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -61,8 +62,9 @@ async def follow(call: Call) -> EventPageView | Stream:
 async def _stream(call: Call, query: EventsQuery) -> Stream:
     sent = call.context.headers.get(b"last-event-id", b"").decode("latin-1")
     after = _bookmark(call, sent or query.after)
-    relevant_from = call.tenant.rules.relevant_from(call.now) if after is not None or query.snapshot else None
-    items = call.runtime.feed.follow(call.tenant.id, after, relevant_from, call.now)
+    snapshot = query.snapshot and after is None
+    relevant_from = call.tenant.rules.relevant_from(call.now)
+    items = call.runtime.feed.follow(call.tenant.id, after, snapshot, relevant_from, call.now)
     first = await anext(items)
     if isinstance(first[0], Reset) and first[0].reason == CursorLost.code:
         call.context.site.metrics.regressed()
@@ -70,7 +72,7 @@ async def _stream(call: Call, query: EventsQuery) -> Stream:
 
 
 async def _messages(
-    call: Call, first: list[Item], items: AsyncGenerator[list[Item], None]
+    call: Call, first: Sequence[Item], items: AsyncGenerator[Sequence[Item], None]
 ) -> AsyncGenerator[bytes, None]:
     """Until the process is asked to end, or the key that opened the stream is good no more."""
     async with aclosing(items):
@@ -82,7 +84,7 @@ async def _messages(
                 return
 
 
-async def _still_good(call: Call, items: list[Item]) -> bool:
+async def _still_good(call: Call, items: Sequence[Item]) -> bool:
     """Looked at with each heartbeat."""
     if not any(isinstance(item, Beat) for item in items):
         return True

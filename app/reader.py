@@ -1,0 +1,228 @@
+"""The one reader of the log for all who listen in this process: where it rang at once, everywhere every two seconds.
+
+What it read lately lies in its window; each listener has a bounded queue. It reads only while somebody is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Final, NamedTuple
+
+import msgspec
+
+from app.errors import StoreUnavailable
+from app.model import MINUTE, SHARDS
+from app.store.doorbell import Doorbell
+from app.store.log import EventLog, Position
+from app.window import Entry, Window
+
+_PASS_S: Final = 2.0
+_RETRY_S: Final = 0.2
+_WAITING: Final = 2_000
+_REMEMBERED: Final = 50_000
+_SHARDS_AT_ONCE: Final = 128
+_TOLD_AT_ONCE: Final = 50
+_TOLD_PAUSE_S: Final = 0.01
+_log = logging.getLogger(__name__)
+
+
+class Bookmark(NamedTuple):
+    """A position, and the last event that its reader had been given by then: its absence proves a loss."""
+
+    position: Position
+    seen: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.position}.{self.seen}"
+
+    @classmethod
+    def parse(cls, text: str) -> Bookmark:
+        """The reverse of `str`."""
+        ms, shard, sequence, *seen = text.split(".")
+        return cls(Position(int(ms), int(shard), int(sequence)), "".join(seen))
+
+
+class Beat(msgspec.Struct):
+    """All up to the bookmark has been given. `read_at`: when that was the present, in seconds of the loop's clock."""
+
+    bookmark: Bookmark
+    read_at: float
+    frame: bytes = b""
+
+
+class Listener:
+    """A bounded queue. `lost` ends it: too slow."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self._queue: asyncio.Queue[Entry | Beat] = asyncio.Queue(_WAITING)
+
+    def put(self, item: Entry | Beat) -> None:
+        try:
+            self._queue.put_nowait(item)
+        except asyncio.QueueFull:
+            self.lost = True
+
+    async def take(self) -> list[Entry | Beat]:
+        """All that waits, at least one."""
+        items = [await self._queue.get()]
+        while not self._queue.empty():
+            items.append(self._queue.get_nowait())
+        return items
+
+
+class Reader:
+    """`final`: up to this millisecond everything has been read, and nothing can appear any more. `window` has it."""
+
+    def __init__(self, log: EventLog, doorbell: Doorbell, retention_ms: int) -> None:
+        self.window = Window(_REMEMBERED)
+        self.final = 0
+        self._log = log
+        self._doorbell = doorbell
+        self._retention = retention_ms
+        self._listeners: dict[str, set[Listener]] = defaultdict(set)
+        self._seen: dict[str, str] = {}
+        self._guests = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._last: list[Position | None] = []
+        self._start = ""
+        self._read_at = 0.0
+        self._too_far = 0
+        self._rung: set[int] = set()
+        self._wake = asyncio.Event()
+        self._moving = asyncio.Lock()
+        self._telling: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def here(self) -> AsyncIterator[None]:
+        """While anyone is in here, it reads and the window is kept."""
+        self._guests += 1
+        try:
+            async with self._moving:
+                if not self._tasks:
+                    await self._begin()
+            yield
+        finally:
+            self._guests -= 1
+            if not self._guests:
+                await self.close()
+
+    @contextmanager
+    def listening(self, tenant_id: str) -> Iterator[Listener]:
+        listener = Listener()
+        self._listeners[tenant_id].add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners[tenant_id].discard(listener)
+            if not self._listeners[tenant_id]:
+                del self._listeners[tenant_id]
+
+    def beat(self, tenant_id: str, after: Bookmark | None = None) -> Beat:
+        """Up to the last full pass, or up to where the reader was before it."""
+        place = Position(self.final, SHARDS, 0)
+        if after is None:
+            return Beat(Bookmark(place, self._seen.get(tenant_id, "")), self._read_at)
+        return Beat(Bookmark(max(place, after.position), self._seen.get(tenant_id, after.seen)), self._read_at)
+
+    async def floor_for(self, need: int) -> int:
+        """The window's floor, lowered to `need` if what lies between fits in; done once for all who ask."""
+        async with self._moving:
+            floor, older, place = self.window.floor, list[Entry](), Position(need, SHARDS, 0)
+            while self._too_far < need and place.ms < floor:
+                batch = await self._log.read(place, floor)
+                older += [Entry(position, event) for position, event in batch.events]
+                if len(older) > self.window.room:
+                    self._too_far = need
+                if self._too_far == need or self.window.floor != floor or batch.position == place:
+                    break
+                place = batch.position
+            else:
+                if self._too_far < need < floor:
+                    self.window.reach_back(need, older)
+            return self.window.floor
+
+    async def close(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        if self._telling is not None:
+            tasks.append(self._telling)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _begin(self) -> None:
+        self._read_at, self.final = asyncio.get_running_loop().time(), await self._log.final()
+        self.window.begin(self.final)
+        self._seen.clear()
+        self._too_far = 0
+        self._last = [None] * SHARDS
+        self._start = f"{self.final + 1}-0"
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._listen())]
+
+    async def _listen(self) -> None:
+        async for shard in self._doorbell.rings():
+            self._rung.add(shard)
+            self._wake.set()
+
+    async def _read(self) -> None:
+        """Read where it rang, at once; read everywhere, every two seconds. A fault loses nothing: positions stay."""
+        loop = asyncio.get_running_loop()
+        full_at = loop.time()
+        while True:
+            try:
+                if loop.time() >= full_at:
+                    await self._pass()
+                    full_at = loop.time() + _PASS_S
+                else:
+                    rung, self._rung = self._rung, set()
+                    await asyncio.gather(*(self._read_shard(shard) for shard in rung))
+            except StoreUnavailable:
+                await asyncio.sleep(_RETRY_S)
+                full_at = loop.time()
+                continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), max(0.0, full_at - loop.time()))
+            self._wake.clear()
+
+    async def _pass(self) -> None:
+        begun, final = asyncio.get_running_loop().time(), await self._log.final()
+        self._rung = set()
+        for first in range(0, SHARDS, _SHARDS_AT_ONCE):
+            await asyncio.gather(*(self._read_shard(shard) for shard in range(first, first + _SHARDS_AT_ONCE)))
+        self.final, self._read_at = max(final, self.final), begun
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        """Give everyone a beat, a few at a time: what happens meanwhile must not wait for thousands of them."""
+        everyone = [(tenant_id, one) for tenant_id, some in self._listeners.items() for one in some]
+        for first in range(0, len(everyone), _TOLD_AT_ONCE):
+            beats: dict[str, Beat] = {}
+            for tenant_id, listener in everyone[first : first + _TOLD_AT_ONCE]:
+                if tenant_id not in beats:
+                    beats[tenant_id] = self.beat(tenant_id)
+                listener.put(beats[tenant_id])
+            await asyncio.sleep(_TOLD_PAUSE_S)
+
+    async def _read_shard(self, shard: int) -> None:
+        """What is new in a shard. The entry that was read last is read again: its absence proves a loss, and then
+        whatever was written since the loss may have an older id."""
+        last = self._last[shard]
+        rows = await self._log.present(shard, self._start if last is None else last.stream_id)
+        if last is not None and rows and rows[0][0] == last:
+            rows = rows[1:]
+        elif last is not None and last.ms > self.final - self._retention + MINUTE:
+            _log.warning("state regression: the log of shard %d has lost what was after %d", shard, last.ms)
+            self._last[shard] = None
+            rows = await self._log.present(shard, str(last.ms - MINUTE))
+        for position, event in rows:
+            self._last[shard] = position
+            self._seen[event.tenant_id] = event.id
+            entry = Entry(position, event)
+            if self.window.add(entry):
+                for listener in self._listeners.get(event.tenant_id, ()):
+                    listener.put(entry)

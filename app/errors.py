@@ -81,6 +81,10 @@ class SessionLimitReached(Problem):
     code, status, title = "session_limit_reached", 409, "The user has too many sessions"
 
 
+class IdempotencyKeyReused(Problem):
+    code, status, title = "idempotency_key_reused", 422, "The Idempotency-Key belongs to another request"
+
+
 class TenantNotFound(Problem):
     code, status, title = "tenant_not_found", 404, "No such tenant"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from app.activity import Activity
 from app.cursors import Cursors
 from app.errors import (
+    Conflict,
     InvalidToken,
     Problem,
     RefreshTokenInvalid,
@@ -35,7 +37,7 @@ from app.model import (
     shard_in,
     shard_of,
 )
-from app.store.base import Registry, SessionStore, Touch
+from app.store.base import Once, Registry, SessionStore, Touch
 from app.tenants import Tenants
 from app.tokens import AccessTokens, RefreshTokens
 
@@ -120,8 +122,13 @@ class Sessions:
         self._device_of = device_of
         self._country_of = country_of
 
-    async def create(self, tenant: Tenant, new: NewSession, now: int) -> Issued:
-        """Begin a session. Raises `SessionLimitReached` where the policy says `reject`."""
+    async def create(self, tenant: Tenant, new: NewSession, now: int, idempotency_key: str | None = None) -> Issued:
+        """Begin a session. Raises `SessionLimitReached` where the policy says `reject`.
+
+        With an `idempotency_key` the call may be repeated for a day: the session is made once, and every answer has the
+        same refresh token, because that is derived from the key. Raises `IdempotencyKeyReused` if the key came with
+        something else before, `SessionEnded` if what it made is over, `Conflict` once that token has been used.
+        """
         rules, details = tenant.rules, msgspec.structs.asdict(new)
         details["device_type"] = new.device_type or self._device_of(new.user_agent)
         details["country"] = new.country or self._country_of(new.ip_address)
@@ -132,8 +139,13 @@ class Sessions:
             last_active_at=now,
             **details,
         )
-        secret, digest = self._refresh.start()
-        created = await self._store.create(session, digest, rules, now)
+        once = None if idempotency_key is None else _once(new, idempotency_key)
+        secret, digest = self._refresh.start(idempotency_key and f"{tenant.id}\0{new.user_id}\0{idempotency_key}")
+        created = await self._store.create(session, digest, rules, now, once)
+        if created.session.end_reason is not None:
+            raise SessionEnded
+        if created.session.generation:
+            raise Conflict("The session that this call has made is in use already")
         first = self._refresh.first(created.session.id, tenant.id, new.user_id, secret)
         return await self._issue(created.session, rules, now, first, created.evicted)
 
@@ -302,6 +314,11 @@ class Sessions:
             refresh_token=refresh_token,
             evicted=evicted or [],
         )
+
+
+def _once(new: NewSession, idempotency_key: str) -> Once:
+    asked = msgspec.json.encode(new, order="deterministic")
+    return Once(*(blake2b(text, digest_size=16).hexdigest() for text in (idempotency_key.encode(), asked)))
 
 
 def _leads_to(session_id: str, tenant_id: str, user_id: str) -> bool:

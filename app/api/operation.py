@@ -50,7 +50,8 @@ _STALLED_S: Final = 30
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """`body`, `query` and `answer` are structs; `errors` are those of the handler alone."""
+    """`body`, `query` and `answer` are structs; `errors` are those of the handler alone. `repeatable`: takes an
+    `Idempotency-Key`."""
 
     method: str
     path: str
@@ -64,6 +65,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answer: Any = None
     media_type: str = "application/json"
     errors: tuple[type[Problem], ...] = ()
+    repeatable: bool = False
 
     @property
     def problems(self) -> list[type[Problem]]:

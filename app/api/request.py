@@ -19,8 +19,11 @@ MAX_HEADER_BYTES: Final = 16 * 1024
 MAX_TARGET: Final = 4 * 1024
 _BODY_SECONDS: Final = 10
 
-_SINGLE: Final = frozenset({b"authorization", b"x-tenant-id", b"content-type", b"content-length", b"if-none-match"})
+_SINGLE: Final = frozenset(
+    {b"authorization", b"x-tenant-id", b"content-type", b"content-length", b"if-none-match", b"idempotency-key"}
+)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_IDEMPOTENCY_KEY: Final = re.compile(rb'"?([!#-\[\]-~]{1,255})"?', re.ASCII)
 _JSON: Final = re.compile(rb'application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE)
 
 
@@ -43,6 +46,20 @@ def headers(scope: Scope) -> dict[bytes, bytes]:
             raise MalformedRequest(f"The header {name.decode()} was sent twice", field=name.decode())
         found[name] = value
     return found
+
+
+def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
+    """What the header `Idempotency-Key` says, with or without the quotes of a structured field (RFC 9651 §3.3.3).
+
+    Raises `MalformedRequest`.
+    """
+    sent = headers.get(b"idempotency-key")
+    if sent is None:
+        return None
+    form = _IDEMPOTENCY_KEY.fullmatch(sent)
+    if form is None:
+        raise MalformedRequest("Idempotency-Key must be 1-255 visible ASCII characters", field="Idempotency-Key")
+    return form[1].decode()
 
 
 def check_target(scope: Scope) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from app.api import strict_json
 from app.api.call import Call
 from app.api.operation import Operation
+from app.api.request import idempotency_key
 from app.api.schema import (
     Activity,
     CreateSession,
@@ -21,6 +22,8 @@ from app.api.schema import (
 )
 from app.api.views import Accepted, IssuedView, Revoked, SessionPage, Updated, UpdatedView, VerificationView
 from app.errors import (
+    Conflict,
+    IdempotencyKeyReused,
     RefreshTokenInvalid,
     RefreshTokenReused,
     SessionEnded,
@@ -34,7 +37,8 @@ from app.model import is_session_id
 
 async def create(call: Call) -> IssuedView:
     body: CreateSession = call.body
-    return IssuedView.of(await call.runtime.sessions.create(call.tenant, body.new_session(), call.now))
+    key = idempotency_key(call.context.headers)
+    return IssuedView.of(await call.runtime.sessions.create(call.tenant, body.new_session(), call.now, key))
 
 
 async def refresh(call: Call) -> IssuedView:
@@ -132,7 +136,8 @@ OPERATIONS: Final = (
         status=201,
         body=CreateSession,
         answer=IssuedView,
-        errors=(SessionLimitReached,),
+        errors=(SessionLimitReached, SessionEnded, IdempotencyKeyReused, Conflict),
+        repeatable=True,
     ),
     Operation(
         method="GET",

@@ -45,6 +45,13 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     branch: bytes = b""
 
 
+class Once(msgspec.Struct, frozen=True):
+    """A call that its caller may have to repeat: `key` names it, `fingerprint` is of what it asks for. Digests both."""
+
+    key: str
+    fingerprint: str
+
+
 class Created(msgspec.Struct, frozen=True, kw_only=True):
     session: Session
     evicted: list[str] = []
@@ -87,9 +94,14 @@ class Page(msgspec.Struct, frozen=True):
 class SessionStore(Protocol):
     """Sessions, their indexes and their events. `app/store/README.md` tells the data model."""
 
-    async def create(self, session: Session, digest: bytes, rules: Rules, now: int) -> Created:
+    async def create(
+        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None
+    ) -> Created:
         """Begin a session; beyond `rules.limit` evict the least recently active, or with `rules.reject` raise
-        `SessionLimitReached`. The id may be renewed when a tenant's cut-off is newer than `now`."""
+        `SessionLimitReached`. The id may be renewed when a tenant's cut-off is newer than `now`.
+
+        Within a day of a call with the same `once` nothing happens again: the answer is what that call has made, as it
+        is now. Raises `IdempotencyKeyReused` if that call asked for something else."""
 
     async def get(
         self, tenant_id: str, session_id: str, rules: Rules, now: int, user_id: str | None = None

@@ -1,15 +1,20 @@
 -- No allow-oom flag, on purpose: when memory is full no session begins.
 -- Begin a session and evict the least recently active beyond the limit.
--- KEYS session user ended tenant due cutoff events counts
--- ARGV now retention tenant user sid idle cut cut_at not_after deadline limit reject keep_until field value …
+-- KEYS session user ended tenant due cutoff events counts once
+-- ARGV now retention tenant user sid idle cut cut_at not_after deadline limit reject keep_until fingerprint
+--      field value …
+-- A fingerprint that is not empty makes the call one that may be repeated for a day: `once` remembers what came of it.
 -- Returns {'ok', evicted…} | {'cut', ms}: take an id newer than that | {'settle', sid…} | {'over'} | {'limit'}
+--         | {'again', fingerprint, sid, evicted…}: what an earlier call with the same `once` has done
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules = rules_of(ARGV[6], ARGV[7], ARGV[8])
 local not_after, deadline, limit, keep_until = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[13])
 local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7],
                counts = KEYS[8]}
-local cutoff = cutoff_of(KEYS[6], tenant)
+local cutoff, fingerprint = cutoff_of(KEYS[6], tenant), ARGV[14]
 
+local known = fingerprint ~= '' and redis.call('GET', KEYS[9])
+if known then return {'again', unpack(cjson.decode(known))} end
 if cutoff and created_ms(sid) <= cutoff then return {'cut', whole(cutoff)} end
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'ok'} end
 
@@ -26,7 +31,7 @@ end
 for _, victim in ipairs(evicted) do
   finish(where, victim, tenant, user, now, 'evicted', not_after, retention)
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 14))
+redis.call('HSET', KEYS[1], unpack(ARGV, 15))
 redis.call('PEXPIREAT', KEYS[1], whole(keep_until))
 redis.call('ZADD', where.user, whole(now), sid)
 if now + redis.call('PTTL', where.user) < keep_until then
@@ -34,5 +39,8 @@ if now + redis.call('PTTL', where.user) < keep_until then
 end
 redis.call('ZADD', where.tenant, whole(created_ms(sid)), sid)
 redis.call('ZADD', where.due, deadline, sid)
+if fingerprint ~= '' then
+  redis.call('SET', KEYS[9], cjson.encode({fingerprint, sid, unpack(evicted)}), 'PX', whole(DAY))
+end
 count(where.counts, tenant, now, 'created')
 return {'ok', unpack(evicted)}

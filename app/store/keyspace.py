@@ -43,6 +43,10 @@ def ended(shard: int, tenant_id: str, user_id: str) -> str:
     return f"hj:{{{TAGS[shard]}}}:ended:{tenant_id}:{user_id}"
 
 
+def once(shard: int, tenant_id: str, key: str) -> str:
+    return f"hj:{{{TAGS[shard]}}}:once:{tenant_id}:{key}"
+
+
 def tenant_index(shard: int, tenant_id: str) -> str:
     return f"hj:{{{TAGS[shard]}}}:tenant:{tenant_id}"
 

@@ -6,7 +6,7 @@ local REASONS = {'expired', 'idle_timeout', 'signed_out', 'revoked', 'admin', 'e
 local CODE = {}
 for position, reason in ipairs(REASONS) do CODE[reason] = position - 1 end
 
-local WEEK = 604800000
+local DAY, WEEK = 86400000, 604800000
 local BATCH = 500
 local TOMBSTONES_PER_USER = 1000
 local CROCKFORD = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'

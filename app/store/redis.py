@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from redis.exceptions import ResponseError
 
-from app.errors import SessionLimitReached, StoreUnavailable
+from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached, StoreUnavailable
 from app.model import (
     DAY,
     HOUR,
@@ -27,7 +27,7 @@ from app.model import (
     shard_of,
 )
 from app.store import keyspace, listing
-from app.store.base import Count, Created, Due, Page, Rotated, Rotation, RulesOf, Touch
+from app.store.base import Count, Created, Due, Once, Page, Rotated, Rotation, RulesOf, Touch
 from app.store.mending import Repair
 from app.store.record import Field, changed_fields, fields_of, judged, names_of, pieces, session_of
 from app.store.scripts import SCRIPTS
@@ -39,6 +39,7 @@ _ATTEMPTS = 20
 _AT_ONCE = 64
 _READS_AT_ONCE = 2_000
 _NO_RULES = Rules()
+_NOT_ONCE = Once("", "")
 _log = logging.getLogger(__name__)
 
 Flat = list[Field]
@@ -53,12 +54,16 @@ class RedisSessionStore:
         self._wire = wire
         self._retention = retention_ms
 
-    async def create(self, session: Session, digest: bytes, rules: Rules, now: int) -> Created:
+    async def create(
+        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None
+    ) -> Created:
         for _ in range(_ATTEMPTS):
-            answer = await self._create(session, digest, rules, now)
+            answer = await self._create(session, digest, rules, now, once or _NOT_ONCE)
             match answer[0]:
                 case b"ok":
                     return Created(session=session, evicted=[sid.decode() for sid in answer[1:]])
+                case b"again":
+                    return await self._created(session, rules, now, once or _NOT_ONCE, answer[1:])
                 case b"cut":
                     session = _renewed(session, int(answer[1]) + 1)
                 case b"settle":
@@ -69,11 +74,23 @@ class RedisSessionStore:
                     raise SessionLimitReached
         raise StoreUnavailable("the user's sessions change too fast")
 
-    async def _create(self, session: Session, digest: bytes, rules: Rules, now: int) -> list[bytes]:
+    async def _create(self, session: Session, digest: bytes, rules: Rules, now: int, once: Once) -> list[bytes]:
         keep_until = session.expires_at + max(self._retention, _KEEP)
         args: Flat = [deadline(session.expires_at, now, rules), rules.limit, int(rules.reject), keep_until]
-        answer: list[bytes] = await self._act("create", session, rules, now, args + fields_of(session, digest))
+        args += [once.fingerprint, *fields_of(session, digest)]
+        key = keyspace.once(shard_in(session.id), session.tenant_id, once.key)
+        answer: list[bytes] = await self._act("create", session, rules, now, args, key)
         return answer
+
+    async def _created(self, session: Session, rules: Rules, now: int, once: Once, earlier: list[bytes]) -> Created:
+        """What an earlier call has made, as it is now."""
+        fingerprint, sid, *evicted = (part.decode() for part in earlier)
+        if fingerprint != once.fingerprint:
+            raise IdempotencyKeyReused
+        found = await self.get(session.tenant_id, sid, rules, now, session.user_id)
+        if found is None:
+            raise SessionEnded
+        return Created(session=found, evicted=evicted)
 
     async def get(
         self, tenant_id: str, session_id: str, rules: Rules, now: int, user_id: str | None = None
@@ -261,11 +278,13 @@ class RedisSessionStore:
     async def _settle(self, tenant_id: str, user_id: str, sids: list[bytes], rules: Rules, now: int) -> None:
         await self.sweep([Due(sid.decode(), tenant_id, user_id) for sid in sids], {tenant_id: rules}, now)
 
-    async def _act(self, verb: str, at: Due | Rotation | Session, rules: Rules, now: int, args: Flat) -> Any:
-        """Run the script of `verb` on one session: eight keys, nine common arguments, then its own."""
+    async def _act(
+        self, verb: str, at: Due | Rotation | Session, rules: Rules, now: int, args: Flat, *more: str
+    ) -> Any:
+        """Run the script of `verb` on one session: eight keys (and `more`), nine common arguments, then its own."""
         sid = at.id if isinstance(at, Session) else at.session_id
         shard = shard_in(sid)
-        keys = [keyspace.session(shard, sid), *_user_keys(shard, at.tenant_id, at.user_id)]
+        keys = [keyspace.session(shard, sid), *_user_keys(shard, at.tenant_id, at.user_id), *more]
         common: Flat = [now, self._retention, at.tenant_id, at.user_id, sid, *_rules(rules)]
         return await self._wire.script(SCRIPTS[verb], keys, [*common, rules.not_after(now), *args])
 

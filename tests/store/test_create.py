@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from app.errors import SessionLimitReached
+from app.errors import IdempotencyKeyReused, SessionLimitReached
 from app.model import DAY, MINUTE, Rules
-from app.store.base import SessionStore
+from app.store.base import Once, SessionStore
 from tests.builders import a_session, a_tenant
 from tests.store.conftest import Announced
 
@@ -103,3 +105,31 @@ async def test_a_session_of_thirty_days_lives_to_the_last_millisecond(
     over = await store.get(tenant, session.id, Rules(), now + 30 * DAY)
     assert last is not None and last.status == "active"
     assert over is not None and (over.status, over.ended_at) == ("expired", now + 30 * DAY)
+
+
+async def test_a_repeated_call_makes_one_session(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    rules, once = Rules(limit=1), Once("key", "asked")
+    oldest = a_session(tenant, now)
+    await store.create(oldest, DIGEST, rules, now)
+    made = await store.create(a_session(tenant, now + 1), DIGEST, rules, now + 1, once)
+    again = await store.create(a_session(tenant, now + 2), DIGEST, rules, now + 2, once)
+    assert again == made and made.evicted == [oldest.id]
+    assert await announced.ends() == [(oldest.id, "evicted")]
+    with pytest.raises(IdempotencyKeyReused):
+        await store.create(a_session(tenant, now + 3), DIGEST, rules, now + 3, Once("key", "asked otherwise"))
+    other = await store.create(a_session(a_tenant(), now + 3), DIGEST, rules, now + 3, once)
+    assert other.session.id != made.session.id
+    await store.revoke(tenant, made.session.id, "signed_out", rules, now + 4)
+    ended = await store.create(a_session(tenant, now + 5), DIGEST, rules, now + 5, once)
+    assert (ended.session.id, ended.session.end_reason) == (made.session.id, "signed_out")
+
+
+async def test_of_many_repeated_calls_at_once_one_makes_the_session(store: SessionStore, tenant: str, now: int) -> None:
+    once = Once("key", "asked")
+    made = await asyncio.gather(
+        *(store.create(a_session(tenant, now + step), DIGEST, Rules(), now + step, once) for step in range(50))
+    )
+    assert len({one.session.id for one in made}) == 1
+    assert await store.count_tenant(tenant) == 1

@@ -101,6 +101,9 @@ def _run(stack: ExitStack, folder: Path) -> None:
     for name, server in servers.items():
         stack.callback(server.stop)
         env[name] = server.start().url
+        _keep_port(server)
+    if "REDIS_URL" not in servers:
+        _say(f"using the server that REDIS_URL names, {urlsplit(settings.redis_url).netloc.rpartition('@')[2]}")
     children: list[Child] = []
     stack.callback(_stop, children)
     children.append(Child("API", "app.main", env))
@@ -110,6 +113,7 @@ def _run(stack: ExitStack, folder: Path) -> None:
     _wait_until_ready(url, supervision)
     kept = _first_tenant(url, settings.admin_key, _read(folder / "dev.env"))
     kept |= {"ADMIN_KEY": settings.admin_key, "REDIS_URL": env.get("REDIS_URL") or settings.redis_url}
+    kept["HELLOJOHN_ISSUER"] = settings.issuer
     _write(folder / "dev.env", {"HELLOJOHN_URL": url} | kept)
     shown = _TRY.format(url=url, tenant_id=kept["TENANT_ID"], api_key=kept["API_KEY"], file=folder / "dev.env")
     print(shown, flush=True)
@@ -135,23 +139,50 @@ def _lock(stack: ExitStack, path: Path) -> None:
 
 
 def _check_port(settings: Settings) -> None:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
+    error = _why_not(settings.host, settings.port)
+    if error is not None:
+        reason = f"port {settings.port} on {settings.host} cannot be used ({error})"
+        raise DevError(f"{reason}; choose another one: PORT={settings.port + 1} make run")
+
+
+def _why_not(host: str, port: int) -> str | None:
+    """Why a port cannot be listened on; `None` if it can."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
+            probe.bind((host, port))
         except OSError as error:
-            reason = f"port {settings.port} on {settings.host} cannot be used ({error.strerror})"
-            raise DevError(f"{reason}; choose another one: PORT={settings.port + 1} make run") from None
+            return error.strerror or str(error)
+    return None
 
 
 def _servers(folder: Path, settings: Settings) -> dict[str, Embedded]:
-    """The embedded servers that are needed, by the setting that names them. arq cannot use a cluster."""
-    if not os.environ.get("REDIS_URL"):
-        return {"REDIS_URL": Embedded(folder / "valkey")}
+    """The embedded servers that are needed, by the setting that names them. arq cannot use a cluster.
+
+    They keep their port where they can, so that a terminal that has read dev.env goes on to work, and a REDIS_URL that
+    is only a copy of ours is no other server."""
+    port = _kept_port(folder / "valkey")
+    if os.environ.get("REDIS_URL") in (None, "", f"redis://127.0.0.1:{port}/0"):
+        return {"REDIS_URL": _embedded(folder / "valkey")}
     if "+cluster" in urlsplit(settings.redis_url).scheme and settings.arq_redis_url is None:
-        return {"ARQ_REDIS_URL": Embedded(folder / "queue")}
+        return {"ARQ_REDIS_URL": _embedded(folder / "queue")}
     return {}
+
+
+def _embedded(folder: Path) -> Embedded:
+    port = _kept_port(folder)
+    return Embedded(folder, port if port and _why_not("127.0.0.1", port) is None else None)
+
+
+def _kept_port(folder: Path) -> int | None:
+    try:
+        return int((folder / "port").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _keep_port(server: Embedded) -> None:
+    (server.folder / "port").write_text(str(server.port))
 
 
 def _stop(children: list[Child]) -> None:
@@ -198,9 +229,10 @@ def _wait_until_ready(url: str, supervision: Iterator[None]) -> None:
     status, answer = _call("GET", f"{url}/readyz")
     while status != 200:
         if time.monotonic() > until:
-            raise DevError(f"the API was not ready within {_READY_S:g} s; it says: {answer}")
+            detail = answer.get("detail", answer) if isinstance(answer, dict) else answer
+            raise DevError(f"the API was not ready within {_READY_S:g} s ({detail}); does REDIS_URL name a server?")
         next(supervision)
-        time.sleep(0.1)
+        time.sleep(0.1 if status == 0 else 0.5)
         status, answer = _call("GET", f"{url}/readyz")
 
 

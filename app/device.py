@@ -8,6 +8,8 @@ from typing import Final
 import maxminddb
 from ua_parser import parse
 
+from app.settings import SettingError
+
 _DESKTOP: Final = frozenset({"Windows", "Mac OS X", "Linux", "Ubuntu", "Fedora", "Debian", "Chrome OS", "FreeBSD"})
 _TV: Final = ("Tizen", "tvOS", "webOS", "ATV OS X")
 
@@ -39,7 +41,11 @@ class Locator:
     """Countries from a MaxMind-format database file; without a file every country is unknown."""
 
     def __init__(self, path: str | None) -> None:
-        self._reader = None if path is None else maxminddb.open_database(path)
+        """Raises `SettingError` for a file of another kind."""
+        try:
+            self._reader = None if path is None else maxminddb.open_database(path)
+        except (maxminddb.InvalidDatabaseError, OSError):
+            raise SettingError("HELLOJOHN_GEOIP_FILE is no MaxMind-format database") from None
 
     def country(self, address: str | None) -> str | None:
         """The ISO 3166-1 code of an address, for example `DE`."""

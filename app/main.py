@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
+import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import FrameType
 
 import msgspec
@@ -19,8 +22,10 @@ from app.api.metrics import Metrics
 from app.api.operations import OPERATIONS
 from app.log import set_up
 from app.runtime import Runtime, now_ms, open_runtime
-from app.selfcheck import self_check
+from app.selfcheck import check, self_check
 from app.settings import SettingError, Settings
+
+_log = logging.getLogger("app")
 
 
 def create_app(runtime: Runtime) -> Door:
@@ -28,20 +33,35 @@ def create_app(runtime: Runtime) -> Door:
     return _door(runtime.settings, runtime)
 
 
-def application() -> Door:
-    """The API with settings from the environment; its lifespan opens and closes the runtime."""
+def application(checked: bool = False) -> Door:
+    """The API with settings from the environment; its lifespan opens and closes the runtime. Until the store has been
+    `checked` everything that needs it is a 503."""
     settings = Settings.from_env()
 
     @asynccontextmanager
     async def lifespan(door: Door) -> AsyncIterator[None]:
         async with open_runtime(settings) as runtime:
-            door.site.runtime = runtime
+            door.site.runtime = runtime if checked else None
+            waiting = asyncio.create_task(asyncio.sleep(0) if checked else _serve_once_fit(door, runtime))
             try:
                 yield
             finally:
                 door.site.runtime = None
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
 
     return _door(settings, None, lifespan)
+
+
+async def _serve_once_fit(door: Door, runtime: Runtime) -> None:
+    """A process that finds late that it must not serve ends as if it had been told to."""
+    try:
+        while not await check(runtime.settings):
+            pass
+        door.site.runtime = runtime
+    except SettingError as error:
+        _log.error("%s", error)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None = None) -> Door:
@@ -75,8 +95,7 @@ def main() -> None:
     try:
         settings = Settings.from_env()
         set_up(settings.log_level)
-        self_check(settings)
-        door = application()
+        door = application(self_check(settings))
     except SettingError as error:
         sys.exit(str(error))
     config = uvicorn.Config(
@@ -95,7 +114,8 @@ def main() -> None:
         timeout_graceful_shutdown=10,
     )
     _calm_collector()
-    _Server(config, door).run()
+    with suppress(KeyboardInterrupt):  # uvicorn has shut down and hands the signal on
+        _Server(config, door).run()
 
 
 if __name__ == "__main__":

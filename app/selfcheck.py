@@ -1,7 +1,7 @@
 """What a process asks before it serves: is the store fit, and is this deployment's secret the one its keys lie under?
 
 In production a finding stops the process unless `HELLOJOHN_ACCEPT` names its topic; in development it is a warning.
-A store that does not answer is no finding: the process starts, answers 503, and heals when the store comes.
+A store that does not answer is no finding: the process starts, answers 503, and asks again until the store comes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from app.errors import StoreUnavailable
 from app.keys import UnsealError
 from app.runtime import open_runtime
 from app.settings import SettingError, Settings
-from app.store.health import examine
+from app.store.health import Finding, examine
 from app.store.wire import open_wire
 
 _PATIENCE_S: Final = 5.0
@@ -22,28 +22,36 @@ _PAUSE_S: Final = 0.2
 _log = logging.getLogger("app.selfcheck")
 
 
-def self_check(settings: Settings) -> None:
-    """Raises `SettingError` where this process must not serve."""
-    asyncio.run(_check(settings))
+def self_check(settings: Settings) -> bool:
+    """`check` before there is an event loop."""
+    return asyncio.run(check(settings))
 
 
-async def _check(settings: Settings) -> None:
+async def check(settings: Settings) -> bool:
+    """Whether the store has answered within five seconds. Raises `SettingError` where this process must not serve; then
+    nothing has been written."""
     wire = await open_wire(settings.redis_url, settings.redis_timeout_ms)
     async with open_runtime(settings, wire=wire) as runtime:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 while True:
                     try:
-                        findings = await examine(wire, runtime.clock())
+                        _judge(settings, await examine(wire, runtime.clock()))
                         await runtime.keys.signer(runtime.clock())
-                        break
+                        return True
                     except StoreUnavailable:
                         await asyncio.sleep(_PAUSE_S)
         except TimeoutError:
-            _log.warning("the store does not answer; starting unchecked")
-            return
+            _log.warning("the store does not answer; nothing is served until it does and has been checked")
+            return False
         except UnsealError:
-            raise SettingError("HELLOJOHN_SECRET is not the one that this store's signing keys lie under") from None
+            raise SettingError(
+                "HELLOJOHN_SECRET is not the one that this store's signing keys lie under; give the one they were made "
+                "with, or an empty store"
+            ) from None
+
+
+def _judge(settings: Settings, findings: list[Finding]) -> None:
     refused = []
     for finding in findings:
         if settings.environment == "production" and finding.topic not in settings.accepted:

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from app.log import set_up
 from app.runtime import open_runtime
-from app.selfcheck import self_check
+from app.selfcheck import check, self_check
 from app.settings import SettingError, Settings
 from worker.keys import rotate_keys
 from worker.policy import apply_policies
@@ -41,7 +41,7 @@ def queue_settings(settings: Settings) -> RedisSettings:
     """Where arq keeps its ticks. Raises `SettingError` for a cluster, whose slots arq cannot follow."""
     url = settings.arq_redis_url or settings.redis_url
     if "+cluster" in urlsplit(url).scheme:
-        raise SettingError("ARQ_REDIS_URL is required: the worker's queue cannot live on a cluster")
+        raise SettingError("ARQ_REDIS_URL must name a single server: the worker's queue cannot live on a cluster")
     return RedisSettings.from_dsn(url)
 
 
@@ -70,8 +70,9 @@ def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
     )
 
 
-async def run(settings: Settings) -> None:
-    """Until SIGTERM or SIGINT: run arq; when it or Redis fails, build it anew after a pause."""
+async def run(settings: Settings, checked: bool) -> None:
+    """Until SIGTERM or SIGINT: run arq; when it or Redis fails, build it anew after a pause. Not before the store has
+    been `checked`. Raises `SettingError` if it is not fit."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,6 +81,10 @@ async def run(settings: Settings) -> None:
         ctx = {"runtime": runtime, "sweeping": asyncio.Lock(), "walking": asyncio.Lock()}
         failures = 0
         while not stop.is_set():
+            checked = checked or await check(settings)
+            if not checked:
+                continue
+            _log.info("working")
             began = loop.time()
             error = await _one_life(settings, ctx, stop)
             if error is not None:
@@ -113,7 +118,7 @@ async def _wait(what: Any, seconds: float) -> None:
         return
 
 
-async def check(settings: Settings) -> int:
+async def report(settings: Settings) -> int:
     """0 if a worker has reported within its interval."""
     try:
         pool = await create_pool(queue_settings(settings))
@@ -129,10 +134,9 @@ def main() -> None:
         settings = Settings.from_env()
         set_up(settings.log_level)
         if "--check" in sys.argv[1:]:
-            raise SystemExit(asyncio.run(check(settings)))
+            raise SystemExit(asyncio.run(report(settings)))
         queue_settings(settings)
-        self_check(settings)
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, self_check(settings)))
     except SettingError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None

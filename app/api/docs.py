@@ -33,7 +33,7 @@ def render(document: dict[str, Any]) -> bytes:
 
 
 def _call(method: str, path: str, call: dict[str, Any]) -> str:
-    who = " or ".join(name for choice in call["security"] for name in choice) or "no credential"
+    who = " or ".join(name for choice in call["security"] for name in choice or ["nothing"]) or "nothing"
     rows = "".join(
         f"<tr><th>{escape(status)}</th><td>{escape(answer['description'])} {_content(answer)}</td></tr>"
         for status, answer in call["responses"].items()

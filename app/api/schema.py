@@ -18,7 +18,7 @@ MAX_ACTIVITY: Final = 500
 
 # `$(?!\n)` is the end of the text for Python, whose `$` alone would let a last line break pass.
 Identifier = Annotated[str, Meta(pattern=r"^[!-~]{1,128}$(?!\n)", description="1-128 visible ASCII characters")]
-UserAgent = Annotated[str, Meta(max_length=2_048, description=f"kept up to {MAX_USER_AGENT} characters")]
+UserAgent = Annotated[str, Meta(description=f"kept up to {MAX_USER_AGENT} characters")]
 IpAddress = Annotated[str, Meta(max_length=45, description="IPv4 or IPv6, without a zone id")]
 Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")]
 DeviceType = Annotated[str, Meta(pattern=r"^[!-~]{1,32}$(?!\n)")]

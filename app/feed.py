@@ -19,7 +19,6 @@ from app.client.events import Event
 from app.errors import CursorExpired, CursorLost
 from app.model import MINUTE, SHARDS
 from app.reader import Beat, Bookmark, Reader
-from app.store.doorbell import Doorbell
 from app.store.log import Batch, EventLog, Position
 from app.window import Entry
 
@@ -50,10 +49,10 @@ Item = Entry | Beat | Reset
 class Feed:
     """Pages of the log, and what follows on them."""
 
-    def __init__(self, log: EventLog, doorbell: Doorbell, retention_ms: int) -> None:
+    def __init__(self, log: EventLog, retention_ms: int, reader: Reader) -> None:
         self._log = log
         self._retention = retention_ms
-        self._reader = Reader(log, doorbell, retention_ms)
+        self._reader = reader
         self._few = asyncio.Semaphore(_AT_ONCE)
 
     async def page(self, tenant_id: str, after: Bookmark | None, limit: int, since: int = 0) -> EventPage:

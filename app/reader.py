@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, NamedTuple
 
 import msgspec
 
+from app.client.events import Event
 from app.errors import StoreUnavailable
 from app.model import MINUTE, SHARDS
 from app.store.doorbell import Doorbell
@@ -76,14 +77,24 @@ class Listener:
 
 
 class Reader:
-    """`final`: up to this millisecond everything has been read, and nothing can appear any more. `window` has it."""
+    """`final`: up to this millisecond everything has been read, and nothing can appear any more. `window` has it.
 
-    def __init__(self, log: EventLog, doorbell: Doorbell, retention_ms: int) -> None:
+    `restore` is given the events that the log has lost though this process has read them.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        doorbell: Doorbell,
+        retention_ms: int,
+        restore: Callable[[list[Event]], Awaitable[None]],
+    ) -> None:
         self.window = Window(_REMEMBERED)
         self.final = 0
         self._log = log
         self._doorbell = doorbell
         self._retention = retention_ms
+        self._restore = restore
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
         self._seen: dict[str, str] = {}
         self._guests = 0
@@ -216,9 +227,7 @@ class Reader:
         if last is not None and rows and rows[0][0] == last:
             rows = rows[1:]
         elif last is not None and last.ms > self.final - self._retention + MINUTE:
-            _log.warning("state regression: the log of shard %d has lost what was after %d", shard, last.ms)
-            self._last[shard] = None
-            rows = await self._log.present(shard, str(last.ms - MINUTE))
+            rows = await self._after_a_loss(shard, last)
         for position, event in rows:
             self._last[shard] = position
             self._seen[event.tenant_id] = event.id
@@ -226,3 +235,14 @@ class Reader:
             if self.window.add(entry):
                 for listener in self._listeners.get(event.tenant_id, ()):
                     listener.put(entry)
+
+    async def _after_a_loss(self, shard: int, last: Position) -> list[tuple[Position, Event]]:
+        """What the shard still has of the last minute; what else is known of that time is restored."""
+        since = last.ms - MINUTE
+        rows = await self._log.present(shard, str(since))
+        kept = {position for position, _ in rows}
+        lost = [entry.event for entry in self.window.of_shard(shard, since) if entry.position not in kept]
+        _log.warning("state regression: the log of shard %d has lost %d events that were read", shard, len(lost))
+        await self._restore(lost)
+        self._last[shard] = None
+        return rows

@@ -13,6 +13,7 @@ from app.cursors import Cursors
 from app.device import Locator, device_type
 from app.feed import Feed
 from app.keys import KeyRing, derive
+from app.reader import Reader
 from app.sessions import Sessions
 from app.settings import Settings
 from app.store.base import Registry, SessionStore
@@ -57,10 +58,15 @@ async def open_runtime(
     wire = wire or await open_wire(settings.redis_url, settings.redis_timeout_ms)
     locator = Locator(settings.geoip_file)
     store, registry = store or RedisSessionStore(wire, settings.retention_ms), RedisRegistry(wire)
-    feed = Feed(EventLog(wire), Doorbell(settings.redis_url), settings.retention_ms)
     cursors = Cursors(derive(settings.secret, "cursors"))
     keys = KeyRing(registry, settings.secret)
     tenants = Tenants(registry, store, derive(settings.secret, "api keys"))
+    upkeep = Upkeep(store, registry, tenants)
+    log = EventLog(wire)
+    reader = Reader(
+        log, Doorbell(settings.redis_url), settings.retention_ms, lambda lost: upkeep.restore(lost, clock())
+    )
+    feed = Feed(log, settings.retention_ms, reader)
     sessions = Sessions(
         store=store,
         registry=registry,
@@ -78,7 +84,7 @@ async def open_runtime(
             sessions=sessions,
             feed=feed,
             cursors=cursors,
-            upkeep=Upkeep(store, registry, tenants),
+            upkeep=upkeep,
             tenants=tenants,
             keys=keys,
             registry=registry,

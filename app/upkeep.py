@@ -1,4 +1,4 @@
-"""The use cases of the worker: record what time has ended, carry policies out, collect statistics, mend.
+"""The use cases of the worker: record what time has ended, carry policies out, collect statistics, mend and restore.
 
 Each is idempotent, bounded and safe to run twice at once.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Final
+from typing import Final, cast
 
-from app.model import MINUTE, SECOND, SHARDS, Rules
+from app.client.events import Event
+from app.model import MINUTE, SECOND, SHARDS, Reason, Rules
 from app.store.base import Due, Registry, SessionStore
 from app.tenants import Tenants
 
@@ -48,6 +49,17 @@ class Upkeep:
         damages = await self._store.repair(lambda tenant_id: self._tenants.rules(tenant_id, now), now)
         await self._registry.add_repaired(damages)
         return damages
+
+    async def restore(self, events: list[Event], now: int) -> None:
+        """Carry out again what the store has lost after it had announced it: an end is final. Changes of claims are
+        not restored; those who verify locally have them."""
+        for event in events:
+            rules = await self._tenants.rules(event.tenant_id, now) or Rules()
+            if event.before is not None:
+                await self._store.cut_off(event.tenant_id, event.before)
+            elif event.reason is not None and event.session_id is not None:
+                reason = cast(Reason, event.reason)
+                await self._store.revoke(event.tenant_id, event.session_id, reason, rules, now)
 
     async def _walk(self, tenant_id: str, now: int) -> bool:
         """Settle all of a tenant's sessions; True if no cut-off is left to remember."""

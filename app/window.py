@@ -70,6 +70,11 @@ class Window:
         first, last = (bisect_right(entries, place, key=_place) for place in (position, until))
         return entries[first : last if most is None else min(last, first + most)]
 
+    def of_shard(self, shard: int, since: int) -> list[Entry]:
+        """One shard's entries from a millisecond on, of all tenants, oldest first. Looks at everything."""
+        found = (entry for entries in self._tenants.values() for entry in entries if entry.position.shard == shard)
+        return sorted((entry for entry in found if entry.position.ms >= since), key=_place)
+
     def _raise_floor(self) -> None:
         """Drop the oldest quarter, whole milliseconds of it."""
         times = sorted(entry.position.ms for entries in self._tenants.values() for entry in entries)

@@ -41,7 +41,7 @@ test-fast: $(STAMP) ## Without the tests marked slow, until the first failure
 FAULTS_FULL := FAULTS=full MODEL_CALLS_ORACLE=20000 MODEL_CALLS_VALKEY=200000 MODEL_CALLS_CLUSTER=20000 MODEL_CALLS_HTTP=5000
 
 test-faults: $(STAMP) ## The long proof: the model, every fault, every mutation (under 30 minutes)
-	$(FAULTS_FULL) $(PY) -m pytest -m "long or not long" tests/model tests/faults
+	$(FAULTS_FULL) $(PY) -m pytest -m "long or not long" tests/model tests/faults tests/client/test_outages.py
 	$(PY) -m tests.faults.mutations
 
 check: $(STAMP) ## Lint, format, types, floors

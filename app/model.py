@@ -12,6 +12,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from app.client.shards import CROCKFORD
+from app.client.shards import SHARDS as SHARDS
+from app.client.shards import base32 as base32
+
 Reason = Literal[
     "signed_out",
     "revoked",
@@ -43,7 +47,6 @@ MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
-SHARDS: Final = 1_024
 MAX_SESSIONS_PER_USER: Final = 10_000
 """The ceiling that holds also when a policy says "unlimited" (DESIGN §5)."""
 PROPAGATION_MS: Final = 1_000
@@ -51,13 +54,7 @@ PROPAGATION_MS: Final = 1_000
 RETRY_MS: Final = 10_000
 """After this time the worker looks whether a process died between two steps of a change."""
 
-_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_VALUE: Final = {letter: value for value, letter in enumerate(_CROCKFORD)}
-
-
-def base32(number: int, length: int) -> str:
-    """`number` in `length` characters of Crockford's base 32, most significant first."""
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(5 * (length - 1), -1, -5))
+_VALUE: Final = {letter: value for value, letter in enumerate(CROCKFORD)}
 
 
 def shard_of(tenant_id: str, user_id: str) -> int:

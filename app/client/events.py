@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
+
+from .shards import base32
 
 PATTERN: Final = "hj:revocations:*"
 
@@ -35,3 +38,26 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     role: str | None = None
     mfa_verified: bool | None = None
     claims: dict[str, Any] | None = None
+
+
+def event_of(shard: int, entry: list[Any]) -> Event:
+    """A stream entry as the event that was published for it (DESIGN §7)."""
+    stream_id, flat = entry
+    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    said: dict[str, Any] = msgspec.json.decode("{" + fields["c"] + "}") if "c" in fields else {}
+    return Event(
+        id=f"{base32(shard, 2)}-{stream_id.decode()}",
+        type=fields["t"],
+        tenant_id=fields["n"],
+        user_id=fields.get("u"),
+        session_id=fields.get("s"),
+        reason=fields.get("r"),
+        occurred_at=_rfc3339(int(fields["at"])),
+        not_after=int(fields["na"]),
+        before=int(fields["b"]) if "b" in fields else None,
+        **said,
+    )
+
+
+def _rfc3339(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

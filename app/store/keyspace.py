@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from binascii import crc_hqx
-from itertools import product
 from typing import Final
 
-from app.model import SHARDS
-
-_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-_SLOTS_PER_SHARD: Final = 16_384 // SHARDS
-
-
-def _tags() -> tuple[str, ...]:
-    """For shard i the shortest base-36 tag whose cluster slot lies in [16i, 16i+15], so that 1,024 tags spread
-    evenly over any number of nodes. Redis Cluster specification, "Hash tags": slot = CRC16(tag) mod 16384."""
-    tags: dict[int, str] = {}
-    for length in (1, 2, 3):
-        for letters in product(_DIGITS, repeat=length):
-            tag = "".join(letters)
-            tags.setdefault(crc_hqx(tag.encode(), 0) % 16_384 // _SLOTS_PER_SHARD, tag)
-    return tuple(tags[shard] for shard in range(SHARDS))
-
-
-TAGS: Final = _tags()
+from app.client.shards import TAGS, log_key
 
 TENANTS: Final = "hj:tenants"
 PENDING: Final = "hj:pending"
@@ -60,7 +41,7 @@ def cutoff(shard: int) -> str:
 
 
 def events(shard: int) -> str:
-    return f"hj:{{{TAGS[shard]}}}:events"
+    return log_key(shard)
 
 
 def counts(shard: int) -> str:

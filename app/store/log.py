@@ -8,13 +8,12 @@ a reader that goes on from a position misses nothing (Redis Streams, "Entry IDs"
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from app.client.events import Event
-from app.model import SHARDS, base32, shard_of_event
+from app.client.events import Event, event_of
+from app.model import SHARDS, shard_of_event
 from app.store import keyspace
 from app.store.wire import Wire
 
@@ -104,29 +103,6 @@ class EventLog:
             start = f"({rows[-1][0].decode()}"
 
 
-def event_of(shard: int, entry: list[Any]) -> Event:
-    """A stream entry as the event that was published for it (DESIGN §7)."""
-    stream_id, flat = entry
-    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
-    said: dict[str, Any] = msgspec.json.decode("{" + fields["c"] + "}") if "c" in fields else {}
-    return Event(
-        id=f"{base32(shard, 2)}-{stream_id.decode()}",
-        type=fields["t"],
-        tenant_id=fields["n"],
-        user_id=fields.get("u"),
-        session_id=fields.get("s"),
-        reason=fields.get("r"),
-        occurred_at=_rfc3339(int(fields["at"])),
-        not_after=int(fields["na"]),
-        before=int(fields["b"]) if "b" in fields else None,
-        **said,
-    )
-
-
 def _position(shard: int, stream_id: bytes) -> Position:
     ms, _, sequence = stream_id.partition(b"-")
     return Position(int(ms), shard, int(sequence))
-
-
-def _rfc3339(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,11 +9,11 @@ from typing import Any
 import fakeredis
 import pytest
 
+from app.client.events import event_of
 from app.model import SHARDS
 from app.runtime import now_ms
 from app.store import keyspace
 from app.store.base import SessionStore
-from app.store.log import event_of
 from app.store.redis import RedisSessionStore
 from app.store.wire import Argument, Script, Wire, open_wire
 from tests.builders import a_tenant

@@ -1,0 +1,97 @@
+"""A pure ASGI middleware: lets in who shows a good token, and answers everyone else itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any, Final
+
+from .errors import InsufficientRole, InvalidToken, MissingToken, SessionError, challenge, problem
+from .memory import Claims
+from .verifier import Verifier
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE | re.ASCII)
+_POLICY_VIOLATION: Final = 1008
+
+
+class SessionMiddleware:
+    """Puts the claims where the application finds them: `scope["session"]`, in Starlette `request.state.session`.
+
+    `role`: who has another is answered 403. `required=False` lets in who shows no token, with `None` for claims.
+    `public`: paths that are not looked at. Answers are problem documents (RFC 9457) with `WWW-Authenticate`.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        verifier: Verifier,
+        *,
+        role: str | None = None,
+        required: bool = True,
+        public: Collection[str] = (),
+    ) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._role = role
+        self._required = required
+        self._public = frozenset(public)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in self._public:
+            await self._app(scope, receive, send)
+            return
+        try:
+            claims = await self._claims(scope)
+        except SessionError as error:
+            await _refuse(error, scope, receive, send)
+            return
+        scope["session"] = claims
+        scope.setdefault("state", {})["session"] = claims
+        await self._app(scope, receive, send)
+
+    async def _claims(self, scope: Scope) -> Claims | None:
+        sent = [value for name, value in scope["headers"] if name == b"authorization"]
+        if not sent and not self._required:
+            return None
+        return await admitted(self._verifier, [value.decode("latin-1") for value in sent], self._role)
+
+
+async def admitted(verifier: Verifier, authorization: list[str], role: str | None) -> Claims:
+    """The claims of who sent these `Authorization` headers. Raises a `SessionError`."""
+    claims = await verifier.verify(bearer(authorization))
+    if role is not None and claims.role != role:
+        raise InsufficientRole
+    return claims
+
+
+def bearer(authorization: list[str]) -> str:
+    """The token (RFC 6750 §2.1). Raises `MissingToken`, `InvalidToken`."""
+    if not authorization or authorization[0][:6].lower() != "bearer":
+        raise MissingToken
+    form = _BEARER.fullmatch(authorization[0])
+    if form is None or len(authorization) > 1:
+        raise InvalidToken
+    return form[1]
+
+
+async def _refuse(error: SessionError, scope: Scope, receive: Receive, send: Send) -> None:
+    """For a WebSocket that has not been accepted: the same answer, where the server can send it."""
+    kind = "http"
+    if scope["type"] == "websocket":
+        await receive()
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": error.code})
+            return
+        kind = "websocket.http"
+    body = json.dumps(problem(error)).encode()
+    headers = {"Content-Type": "application/problem+json", "Content-Length": str(len(body)), **challenge(error)}
+    lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": f"{kind}.response.start", "status": error.status, "headers": lines})
+    await send({"type": f"{kind}.response.body", "body": body})

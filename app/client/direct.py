@@ -1,0 +1,172 @@
+"""Follow revocations in Redis itself, on one server or a cluster. Needs the extra `redis`.
+
+The channel is the quick way and may miss; the log, 1,024 streams, is the truth. First subscribed, then read in full,
+again and again: what a pass that began at t has read is everything that happened up to t.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import SSLConnection, parse_url
+from redis.exceptions import RedisError
+
+from .events import Event, channel, event_of
+from .feed import Backoff, Listener
+from .freshness import clock
+from .shards import SHARDS, log_key
+
+_PAST_S: Final = 24 * 3_600 + 600
+"""No access token lives longer than a day; ten minutes for clocks that differ."""
+_COUNT: Final = 200
+_GROUPS: Final = 16
+_TIMEOUT_S: Final = 5.0
+_log: Final = logging.getLogger("session_client")
+_event: Final = msgspec.json.Decoder(Event).decode
+
+Client = Redis | RedisCluster
+
+
+class RedisFeed:
+    """Keeps for each shard the id of the last entry read. It is read again with what follows it: if it is no longer
+    there the log has lost entries (a failover), and the shard is read from its beginning."""
+
+    def __init__(self, url: str, tenant_id: str, listener: Listener, every: float) -> None:
+        self._urls = _addresses(url)
+        self._cluster = "+cluster" in urlsplit(url).scheme
+        self._channel = channel(tenant_id)
+        self._tenant = tenant_id.encode()
+        self._listener = listener
+        self._every = every
+        self._backoff = Backoff()
+        self._last: dict[int, bytes] = {}
+        self._generation = 0
+        self._heard = 0.0
+        self._turn = 0
+
+    async def follow(self) -> None:
+        while True:
+            try:
+                await self._session()
+            except* (RedisError, OSError, TimeoutError, ValueError, msgspec.DecodeError, LookupError) as group:
+                self._turn += 1
+                _log.info("Redis was lost: %s", group.exceptions[0])
+            await asyncio.sleep(self._backoff.next())
+
+    def reload(self) -> None:
+        self._last.clear()
+        self._generation += 1
+
+    async def _session(self) -> None:
+        """Listen and read until either fails."""
+        log = self._open()
+        doorbell = Redis.from_url(self._urls[self._turn % len(self._urls)], **_options())
+        bell = doorbell.pubsub()
+        try:
+            async with asyncio.TaskGroup() as group:
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await bell.subscribe(self._channel)
+                group.create_task(self._listen(bell))
+                group.create_task(self._ping(bell))
+                group.create_task(self._read(log))
+        finally:
+            await bell.aclose()
+            await doorbell.aclose()
+            await log.aclose()
+
+    async def _listen(self, bell: PubSub) -> None:
+        async for message in bell.listen():
+            self._heard = clock()
+            if message["type"] == "message":
+                self._listener.take(_event(message["data"]))
+
+    async def _ping(self, bell: PubSub) -> None:
+        """Notice a connection on which nothing arrives any more."""
+        self._heard = clock()
+        while clock() < self._heard + _TIMEOUT_S:
+            await bell.ping()
+            await asyncio.sleep(_TIMEOUT_S / 4)
+        raise TimeoutError("no answer on the channel")
+
+    async def _read(self, log: Client) -> None:
+        while True:
+            began, generation = clock(), self._generation
+            for group in range(_GROUPS):
+                await self._read_shards(log, range(group, SHARDS, _GROUPS))
+            if generation == self._generation:
+                self._backoff.reset()
+                self._listener.confirm(began)
+            await asyncio.sleep(self._every)
+
+    async def _read_shards(self, log: Client, shards: range) -> None:
+        beginning = b"%d" % int((time.time() - _PAST_S) * 1_000)
+        wanted = {shard: self._last.get(shard, beginning) for shard in shards}
+        while wanted:
+            pages = await _pages(log, wanted)
+            wanted, asked = {}, wanted
+            for (shard, start), page in zip(asked.items(), pages, strict=True):
+                last = self._last.get(shard)
+                if start == last and (not page or page[0][0] != last):
+                    del self._last[shard]
+                    wanted[shard] = beginning
+                    continue
+                self._take(shard, page)
+                if len(page) == _COUNT:
+                    wanted[shard] = b"(" + page[-1][0]
+            await asyncio.sleep(0)
+
+    def _take(self, shard: int, page: list[Any]) -> None:
+        for entry in page:
+            if self._tenant in entry[1] and entry[0] != self._last.get(shard):
+                self._listener.take(event_of(shard, entry))
+        if page:
+            self._last[shard] = page[-1][0]
+
+    def _open(self) -> Client:
+        """A client whose XRANGE answers as the server does."""
+        if self._cluster:
+            options = {**parse_url(self._urls[0]), **_options()}
+            secure = options.pop("connection_class", None) is SSLConnection
+            for name in ("host", "port", "db"):
+                options.pop(name, None)
+            nodes = [ClusterNode(str(at.hostname), at.port or 6379) for at in map(urlsplit, self._urls)]
+            client: Client = RedisCluster(startup_nodes=nodes, ssl=secure, **options)
+        else:
+            client = Redis.from_url(self._urls[0], **_options())
+        client.set_response_callback("XRANGE", _as_sent)
+        return client
+
+
+def _as_sent(response: Any, **_: Any) -> Any:
+    return response
+
+
+def _options() -> dict[str, Any]:
+    """Without a timeout of redis-py's own for answers: on Python 3.11 that can lose a cancellation."""
+    return {"socket_timeout": None, "socket_connect_timeout": _TIMEOUT_S, "socket_keepalive": True}
+
+
+def _addresses(url: str) -> list[str]:
+    """`redis+cluster://user:password@host:port,host:port` as one plain address for each host."""
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    scheme, login = parts.scheme.replace("+cluster", ""), f"{login}@" if login else ""
+    return [urlunsplit(parts._replace(scheme=scheme, netloc=login + host)) for host in hosts.split(",")]
+
+
+async def _pages(log: Client, wanted: dict[int, bytes]) -> list[list[Any]]:
+    """One page of each shard, in one write to each server."""
+    pipeline: Any = log.pipeline(transaction=False)
+    for shard, start in wanted.items():
+        pipeline.execute_command("XRANGE", log_key(shard), start, "+", "COUNT", _COUNT)
+    async with asyncio.timeout(2 * _TIMEOUT_S):
+        pages: list[list[Any]] = await pipeline.execute()
+    return pages

@@ -1,0 +1,52 @@
+"""Activity: sessions seen here are reported in batches, or the service would end them as idle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import httpx
+
+PATH: Final = "/v1/sessions/activity"
+
+_BATCH: Final = 500
+_log: Final = logging.getLogger("session_client")
+
+
+class Reports:
+    """Each session at most once in an interval. What cannot be reported is tried once more and then dropped: it only
+    moves a time, and the session's next use moves it again."""
+
+    def __init__(self, http: httpx.AsyncClient, every: float | None) -> None:
+        self.seen: set[str] = set()
+        self._http = http
+        self._every = every
+        self._late: set[str] = set()
+
+    async def run(self) -> None:
+        """Report at the end of each interval, for ever; without one, only forget."""
+        while True:
+            await asyncio.sleep(self._every or 60.0)
+            await self.send()
+
+    async def send(self) -> None:
+        """Report what has been seen until now."""
+        fresh, self.seen = self.seen, set()
+        if self._every is None:
+            return
+        waiting, self._late = list(fresh | self._late), set()
+        for first in range(0, len(waiting), _BATCH):
+            batch = waiting[first : first + _BATCH]
+            if not await self._send(batch):
+                self._late |= fresh.intersection(batch)
+
+    async def _send(self, batch: list[str]) -> bool:
+        try:
+            answer = await self._http.post(PATH, json={"session_ids": batch}, timeout=5.0)
+        except httpx.HTTPError as error:
+            _log.info("activity of %d sessions was not reported: %s", len(batch), type(error).__name__)
+            return False
+        if answer.status_code != 200:
+            _log.info("activity of %d sessions was not reported: %d", len(batch), answer.status_code)
+        return answer.status_code == 200

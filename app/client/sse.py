@@ -1,0 +1,153 @@
+"""Follow revocations over HTTP with the API key: server-sent events (WHATWG HTML, "Server-sent events")."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Final, NamedTuple, get_args
+
+import httpx
+import msgspec
+
+from .errors import InvalidApiKey
+from .events import Event, EventType
+from .feed import Backoff, Listener
+from .freshness import Pulse, clock
+
+_KINDS: Final = frozenset(get_args(EventType))
+_TIMEOUT: Final = httpx.Timeout(5.0, read=None)
+_SNAPSHOT_S: Final = 60.0
+_RESUME_S: Final = 15.0
+_SILENCE_S: Final = 6.0
+"""Heartbeats come at least every five seconds. What comes after a longer silence may have been under way all the
+while, so it says nothing about now: the connection is given up."""
+_LONGEST: Final = 1 << 20
+_log: Final = logging.getLogger("session_client")
+
+
+class _Again(Exception):
+    """The connection is of no more use; come back at once or after a while."""
+
+
+class _Heartbeat(msgspec.Struct):
+    cursor: str
+    lag_ms: int = 0
+
+
+_event: Final = msgspec.json.Decoder(Event).decode
+_heartbeat: Final = msgspec.json.Decoder(_Heartbeat).decode
+
+
+class EventStream:
+    """One connection at a time; after a break it resumes behind the last heartbeat, or takes a snapshot."""
+
+    def __init__(self, http: httpx.AsyncClient, listener: Listener, pulse: Pulse) -> None:
+        self._http = http
+        self._listener = listener
+        self._pulse = pulse
+        self._backoff = Backoff()
+        self._cursor: str | None = None
+        self._stale = False
+        self._stalls = 0
+        self._patience = _SNAPSHOT_S
+
+    async def follow(self) -> None:
+        while True:
+            try:
+                await self._connect()
+                pause = self._backoff.next()
+            except _Again:
+                pause = 0.0
+            except (httpx.HTTPError, TimeoutError, msgspec.DecodeError, ValueError) as error:
+                _log.info("the event stream broke: %s: %s", type(error).__name__, error)
+                pause = self._backoff.next()
+            await asyncio.sleep(pause)
+
+    def reload(self) -> None:
+        self._cursor, self._stale = None, True
+
+    async def _connect(self) -> None:
+        """Read one stream until it ends."""
+        self._stale, self._stalls = False, self._pulse.stalls
+        self._patience = _SNAPSHOT_S if self._cursor is None else _RESUME_S
+        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"}
+        params = {"snapshot": "true"} if self._cursor is None else {}
+        if self._cursor is not None:
+            headers["Last-Event-ID"] = self._cursor
+        async with (
+            asyncio.timeout(self._patience) as limit,
+            self._http.stream("GET", "/v1/events", params=params, headers=headers, timeout=_TIMEOUT) as answer,
+        ):
+            self._check(answer.status_code)
+            await self._read(answer.aiter_raw(), limit)
+
+    async def _read(self, chunks: AsyncIterator[bytes], limit: asyncio.Timeout) -> None:
+        messages, loop = Messages(), asyncio.get_running_loop()
+        async for chunk in chunks:
+            if self._stale or self._pulse.stalls != self._stalls:
+                raise _Again
+            for message in messages.feed(chunk):
+                self._take(message)
+            limit.reschedule(loop.time() + self._patience)
+
+    def _check(self, status: int) -> None:
+        """Raises for any answer but a stream."""
+        if status == 200:
+            return
+        if status in (401, 403):
+            self._listener.refused(InvalidApiKey())
+        if status in (410, 422) and self._cursor is not None:
+            self._cursor = None
+            raise _Again
+        raise ValueError(f"the service answers {status}")
+
+    def _take(self, message: Message) -> None:
+        if message.kind in _KINDS:
+            self._listener.take(_event(message.data))
+        elif message.kind == "heartbeat":
+            beat = _heartbeat(message.data)
+            self._cursor = beat.cursor
+            self._backoff.reset()
+            self._patience = _SILENCE_S
+            self._listener.confirm(clock() - self._pulse.slack - beat.lag_ms / 1_000)
+        elif message.kind == "reset":
+            self._listener.doubt()
+
+
+class Message(NamedTuple):
+    kind: str
+    data: bytes
+
+
+class Messages:
+    """The parser: bytes as they come in, messages out. Ids and retry times are not needed: heartbeats carry both."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._kind = ""
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> Iterator[Message]:
+        """The messages that are complete now. Raises `ValueError` for one that is too long."""
+        lines = (self._rest + chunk).splitlines(keepends=True)
+        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        if len(self._rest) > _LONGEST or len(self._data) > _LONGEST:
+            raise ValueError("a message is too long")
+        for line in lines:
+            message = self._line(line.rstrip(b"\r\n"))
+            if message is not None:
+                yield message
+
+    def _line(self, line: bytes) -> Message | None:
+        if not line:
+            message = Message(self._kind or "message", b"\n".join(self._data)) if self._data else None
+            self._kind, self._data = "", []
+            return message
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"event":
+            self._kind = value.decode()
+        return None

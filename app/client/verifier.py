@@ -1,0 +1,260 @@
+"""The verifier: answers from memory, knows revocations within milliseconds, and knows when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import Any, Final, Literal, Self
+
+import httpx
+import msgspec
+
+from .claims import InvalidAccessToken, UnknownKey, verify
+from .errors import REFUSALS, InvalidApiKey, InvalidToken, ServiceUnavailable, SessionError, TokenExpired, VerifierStale
+from .events import Event
+from .feed import Source
+from .freshness import Freshness, Pulse, clock
+from .jwks import KeySet
+from .memory import Claims, Memory, changed
+from .reports import Reports
+from .sse import EventStream
+
+OnStale = Literal["ask", "refuse", "allow"]
+
+_SWEEP_S: Final = 1.0
+_FAREWELL_S: Final = 2.0
+_now: Final = time.time
+_log: Final = logging.getLogger("session_client")
+
+
+class Verifier:
+    """Use as `async with Verifier(url=…, tenant_id=…, api_key=…) as verifier`, once for each process.
+
+    `redis_url` follows revocations in Redis itself rather than over HTTP. `issuer` is what tokens say in `iss`, if not
+    `url`. When revocations are not known up to `max_staleness` seconds ago, `on_stale` decides: `"ask"` the service
+    for each token, `"refuse"`, or `"allow"` what is known to have been good. `report_every`: how often active
+    sessions are reported, in seconds; `None` never. The `max_…` bound the memory: 40 bytes for each revocation, about
+    2 kB for each token that need not be verified twice. `start_timeout`: how long to wait for the service at the start.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        tenant_id: str,
+        api_key: str | None = None,
+        redis_url: str | None = None,
+        issuer: str | None = None,
+        on_stale: OnStale | None = None,
+        max_staleness: float = 10.0,
+        report_every: float | None = 5.0,
+        max_tokens: int = 10_000,
+        max_revocations: int = 5_000_000,
+        max_updates: int = 100_000,
+        jwks_max_age: float = 600.0,
+        jwks_cooldown: float = 30.0,
+        start_timeout: float = 10.0,
+    ) -> None:
+        self._on_stale: OnStale = on_stale or ("refuse" if api_key is None else "ask")
+        if api_key is None and (redis_url is None or self._on_stale == "ask"):
+            raise ValueError('an API key is needed to follow the service, and for on_stale="ask"')
+        self._issuer = (issuer or url).rstrip("/")
+        self._tenant_id = tenant_id
+        self._start_timeout = start_timeout
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._http = httpx.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=5.0)
+        self._memory = Memory(max_revocations, max_updates, max_tokens)
+        self._hits = self._memory.hits
+        self._freshness = Freshness(max_staleness)
+        self._pulse = Pulse(max_staleness / 2)
+        self._keys = KeySet(self._http, jwks_max_age, jwks_cooldown, self._keys_changed)
+        self._reports = Reports(self._http, None if api_key is None else report_every)
+        self._source = self._follow_by(redis_url, max_staleness)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._decided = asyncio.Event()
+        self._refusal: SessionError | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Subscribe, load what matters, return once up to date. If that takes too long it goes on behind, and
+        `on_stale` holds until it is done. Raises `InvalidApiKey`."""
+        self._pulse.start()
+        jobs = (self._source.follow(), self._keys.keep_fresh(), self._reports.run(), self._sweep())
+        self._tasks = [asyncio.create_task(job) for job in jobs]
+        for task in self._tasks:
+            task.add_done_callback(_must_not_end)
+        try:
+            async with asyncio.timeout(self._start_timeout):
+                with suppress(ServiceUnavailable):
+                    await self._keys.fetch()
+                await self._decided.wait()
+        except TimeoutError:
+            _log.warning("the session service is not reachable yet; until then on_stale=%r holds", self._on_stale)
+        if self._refusal is not None:
+            await self.close()
+            raise self._refusal
+
+    async def close(self) -> None:
+        """Stop following; report the last activity."""
+        self._pulse.stop()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._reports.send()
+        await self._keys.close()
+        await self._http.aclose()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has caught up since the start, or since the last gap."""
+        return self._freshness.ready
+
+    @property
+    def lag(self) -> float:
+        """Seconds: how old what is known of revocations can be at most."""
+        return self._freshness.lag
+
+    @property
+    def stale(self) -> bool:
+        """Whether `on_stale` holds now."""
+        return clock() >= self._freshness.until
+
+    async def verify(self, token: str) -> Claims:
+        """The claims of a good token of a living session, as they are now.
+
+        Raises `InvalidToken`, `TokenExpired`, `SessionRevoked`; `VerifierStale` or `ServiceUnavailable` when nobody
+        can tell.
+        """
+        hit = self._hits.get(token)
+        if hit is not None and _now() < hit[1] and clock() < self._freshness.until:
+            self._reports.seen.add(hit[2])
+            return hit[0]
+        try:
+            claims = self._read(token)
+        except UnknownKey as unknown:
+            if not await self._keys.found(unknown.kid):
+                raise InvalidToken from None
+            claims = self._read(token)
+        if self._may_answer():
+            self._reports.seen.add(claims.session_id)
+            return claims
+        if self._on_stale == "refuse":
+            raise VerifierStale
+        return await self._ask(token)
+
+    def check(self, token: str) -> Claims:
+        """As `verify`, from memory alone: whoever would have to ask raises `VerifierStale`. In the loop's thread."""
+        hit = self._hits.get(token)
+        if hit is not None and _now() < hit[1] and clock() < self._freshness.until:
+            self._reports.seen.add(hit[2])
+            return hit[0]
+        try:
+            claims = self._read(token)
+        except UnknownKey as unknown:
+            if self._keys.wants(unknown.kid):
+                raise VerifierStale("The token's key is not known yet") from None
+            raise InvalidToken from None
+        if not self._may_answer():
+            raise VerifierStale
+        self._reports.seen.add(claims.session_id)
+        return claims
+
+    def recall(self, token: str) -> Claims | None:
+        """The quick path alone, for any thread: `None` if the token must be looked at."""
+        hit = self._hits.get(token)
+        if hit is not None and _now() < hit[1] and clock() < self._freshness.until:
+            self._reports.seen.add(hit[2])
+            return hit[0]
+        return None
+
+    def take(self, event: Event) -> None:
+        if event.tenant_id != self._tenant_id:
+            return
+        self._memory.apply(event, int(_now()))
+        if self._memory.overflowed:
+            self._freshness.complete(False)
+
+    def confirm(self, as_of: float) -> None:
+        self._freshness.confirm(as_of)
+        self._decided.set()
+
+    def doubt(self) -> None:
+        self._freshness.doubt()
+
+    def refused(self, error: SessionError) -> None:
+        _log.error("%s", error)
+        self._refusal = error
+        self._decided.set()
+
+    def _follow_by(self, redis_url: str | None, max_staleness: float) -> Source:
+        if redis_url is None:
+            return EventStream(self._http, self, self._pulse)
+        from .direct import RedisFeed  # only who uses it needs redis
+
+        return RedisFeed(redis_url, self._tenant_id, self, min(2.5, max_staleness / 4))
+
+    def _read(self, token: str) -> Claims:
+        """What this process knows of the token, however old. Raises `UnknownKey` besides a `SessionError`."""
+        hit = self._hits.get(token)
+        if hit is not None and _now() < hit.expires_at:
+            return hit.claims
+        if hit is not None:
+            raise TokenExpired
+        try:
+            said = verify(token, self._keys.keys, self._issuer, self._tenant_id, int(_now()))
+        except UnknownKey:
+            raise
+        except InvalidAccessToken as refused:
+            raise REFUSALS[refused.code] from refused
+        return self._memory.admit(token, said)
+
+    def _may_answer(self) -> bool:
+        return clock() < self._freshness.until or self._on_stale == "allow"
+
+    async def _ask(self, token: str) -> Claims:
+        """The service's own word. Raises `ServiceUnavailable` without one."""
+        try:
+            answer = await self._http.post("/v1/sessions/verify", json={"token": token})
+            verdict = msgspec.json.decode(answer.content, type=dict[str, Any])
+        except (httpx.HTTPError, msgspec.DecodeError):
+            raise ServiceUnavailable from None
+        if answer.status_code in (401, 403):
+            _log.error("%s", InvalidApiKey())
+        if answer.status_code != 200 or "valid" not in verdict:
+            raise ServiceUnavailable
+        if not verdict["valid"]:
+            raise REFUSALS.get(verdict["error"]["code"], InvalidToken)()
+        said, now = verdict["payload"], verdict["session"]
+        fields = (now.get(name) for name in ("claims", "org_id", "role", "mfa_verified"))
+        return Claims(changed(said, *fields))
+
+    def _keys_changed(self, gone: bool) -> None:
+        if gone:
+            self._memory.forget_tokens()
+        self._freshness.keys_good_until(self._keys.good_until)
+
+    async def _sweep(self) -> None:
+        """Free what has passed its time. Where something had to be refused for lack of room, begin again."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            if self._memory.sweep(int(_now())):
+                self._freshness.doubt()
+                self._freshness.complete(True)
+                self._source.reload()
+
+
+def _must_not_end(task: asyncio.Task[None]) -> None:
+    """What fails here is a fault of ours; the verifier goes stale by itself, and the log says why."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("the verifier has stopped following", exc_info=error)

@@ -1,0 +1,130 @@
+"""What holds while revocations are not known up to date: the configured policy, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.client.errors import VerifierStale
+from tests.client.acts import Site, code, until, until_fresh, until_stale
+from tests.faults.proxy import Proxy
+from tests.service import Api
+
+STALENESS_S = 1.0
+
+
+@pytest.fixture(scope="module", params=["valkey_url"])
+def redis_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture
+async def proxy(site: Site) -> AsyncIterator[Proxy]:
+    """Stands before what the verifier follows: the service, or Redis. The service itself stays well."""
+    async with Proxy(site.api.port if site.redis_url is None else _port(site.redis_url)) as wire:
+        if site.redis_url is None:
+            site.url = f"http://127.0.0.1:{wire.port}"
+        else:
+            site.redis_url = f"redis://127.0.0.1:{wire.port}/0"
+        yield wire
+
+
+def _port(redis_url: str) -> int:
+    return int(redis_url.rsplit(":", 1)[1].split("/")[0])
+
+
+@pytest.mark.parametrize("fault", ["cut", "freeze"])
+async def test_refuse_holds_from_max_staleness_on_until_it_has_caught_up(site: Site, proxy: Proxy, fault: str) -> None:
+    kept, gone = await site.create("usr_1"), await site.create("usr_2")
+    async with site.verifier(on_stale="refuse", max_staleness=STALENESS_S) as verifier:
+        tokens = kept["access_token"], gone["access_token"]
+        assert [await code(verifier, token) for token in tokens] == ["ok", "ok"]
+        proxy.cut() if fault == "cut" else proxy.freeze()
+        await site.revoke(gone)
+        waited = await until(verifier, tokens[1], "verifier_stale", STALENESS_S + 0.2)
+        assert waited <= STALENESS_S + 0.2 and verifier.lag >= STALENESS_S
+        assert await code(verifier, tokens[0]) == "verifier_stale"
+        with pytest.raises(VerifierStale):
+            verifier.check(tokens[0])
+        proxy.heal()
+        await until_fresh(verifier)
+        assert [await code(verifier, token) for token in tokens] == ["ok", "session_revoked"]
+
+
+async def test_allow_goes_on_with_what_is_known(site: Site, proxy: Proxy) -> None:
+    known, gone, new = await site.create("usr_1"), await site.create("usr_2"), await site.create("usr_3")
+    async with site.verifier(on_stale="allow", max_staleness=STALENESS_S) as verifier:
+        assert await code(verifier, known["access_token"]) == "ok"
+        await site.revoke(known)
+        await until(verifier, known["access_token"], "session_revoked")
+        proxy.cut()
+        await site.revoke(gone)
+        await until_stale(verifier)
+        verdicts = [await code(verifier, session["access_token"]) for session in (known, gone, new)]
+        assert verdicts == ["session_revoked", "ok", "ok"]
+        assert verifier.check(new["access_token"]).user_id == "usr_3"
+        proxy.heal()
+        await until(verifier, gone["access_token"], "session_revoked")
+
+
+async def test_ask_hears_from_the_service_what_it_could_not_follow(site: Site, proxy: Proxy) -> None:
+    """Where the feed alone is away (Redis cannot be reached, the service can), the service is asked."""
+    kept = await site.create("usr_1", role="member", claims={"plan": "free"})
+    gone = await site.create("usr_2")
+    async with site.verifier(max_staleness=STALENESS_S) as verifier:
+        assert [await code(verifier, session["access_token"]) for session in (kept, gone)] == ["ok", "ok"]
+        proxy.cut()
+        await site.revoke(gone)
+        change = {"role": "admin", "claims": {"plan": "pro"}}
+        await site.call("PATCH", f"/v1/sessions/{kept['session']['id']}", json=change)
+        await until_stale(verifier)
+        if site.redis_url is None:
+            assert await code(verifier, kept["access_token"]) == "service_unavailable"
+            assert await code(verifier, gone["access_token"]) == "service_unavailable"
+        else:
+            claims = await verifier.verify(kept["access_token"])
+            assert (claims.role, claims["plan"]) == ("admin", "pro")
+            assert await code(verifier, gone["access_token"]) == "session_revoked"
+        with pytest.raises(VerifierStale):
+            verifier.check(kept["access_token"])
+
+
+async def test_a_service_that_dies_leaves_the_policy(valkey_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "session_client")
+    api = Api(valkey_url)
+    site = Site(api, None)
+    token = (await site.create())["access_token"]
+    async with (
+        site.verifier(max_staleness=STALENESS_S, on_stale="ask") as asking,
+        site.verifier(max_staleness=STALENESS_S, on_stale="refuse") as refusing,
+        site.verifier(max_staleness=STALENESS_S, on_stale="allow") as allowing,
+    ):
+        for verifier in (asking, refusing, allowing):
+            assert await code(verifier, token) == "ok"
+        await asyncio.to_thread(api.stop, signal.SIGKILL)
+        await until(asking, token, "service_unavailable", STALENESS_S + 0.2)
+        await until(refusing, token, "verifier_stale", 0.5)
+        await until_stale(allowing)
+        assert await code(allowing, token) == "ok"
+    assert "the event stream broke" in caplog.text
+
+
+async def test_a_blocked_event_loop_makes_it_stale_for_as_long_as_it_was_blocked(site: Site) -> None:
+    """Nothing that lay in the kernel meanwhile counts as news."""
+    token = (await site.create())["access_token"]
+    async with site.verifier(on_stale="refuse", max_staleness=STALENESS_S) as verifier:
+        assert await code(verifier, token) == "ok"
+        _block(2 * STALENESS_S)
+        assert await code(verifier, token) == "verifier_stale"
+        await until_fresh(verifier)
+        assert await code(verifier, token) == "ok"
+
+
+def _block(seconds: float) -> None:
+    time.sleep(seconds)

@@ -1,0 +1,28 @@
+/** @typedef {import("../index.d.ts").ErrorCode} ErrorCode */
+
+const TITLES = /** @type {const} */ ({
+  missing_token: "An access token is required",
+  invalid_token: "The access token is not valid",
+  token_expired: "The access token has expired",
+  session_revoked: "The session has ended",
+  verifier_stale: "Revocations have not been heard of for too long",
+  service_unavailable: "The session service cannot be reached",
+  invalid_api_key: "The session service refuses the API key",
+});
+
+const OURS = new Set(["verifier_stale", "service_unavailable", "invalid_api_key"]);
+
+/** Every failure of this library. `code` is stable; `status` is what an HTTP server should answer. */
+export class SessionClientError extends Error {
+  /**
+   * @param {ErrorCode} code
+   * @param {string} [message]
+   * @param {unknown} [cause]
+   */
+  constructor(code, message = TITLES[code], cause = undefined) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = "SessionClientError";
+    this.code = code;
+    this.status = OURS.has(code) ? 503 : 401;
+  }
+}

@@ -1,0 +1,3 @@
+export { SessionClientError } from "./errors.js";
+export { requireSession, withSession } from "./http.js";
+export { createVerifier } from "./verifier.js";

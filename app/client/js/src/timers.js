@@ -1,0 +1,30 @@
+/**
+ * Call `act` again and again; a timer keeps no process alive.
+ * @param {number} ms
+ * @param {() => unknown} act
+ * @returns {() => void} ends it
+ */
+export function every(ms, act) {
+  const timer = setInterval(act, ms);
+  /** @type {any} */ (timer).unref?.();
+  return () => clearInterval(timer);
+}
+
+/**
+ * Returns after `ms`, or at once when the signal says so.
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+export function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
+  });
+}

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from app.activity import Activity
+from app.client.claims import changed
 from app.cursors import Cursors
 from app.errors import (
     Conflict,
@@ -173,7 +174,8 @@ class Sessions:
     async def verify(
         self, tenant: Tenant, now: int, *, token: str | None = None, session_id: str | None = None
     ) -> Verification:
-        """Whether an access token, or a session, is good now. Counts as activity."""
+        """Whether an access token, or a session, is good now. Counts as activity. The claims are what a token would say
+        that is issued now: a change of role, organization, mfa or claims holds at once."""
         try:
             claims = None if token is None else await self._access.read(token, now, tenant.id)
             sid: str = session_id or "" if claims is None else claims["session_id"]
@@ -181,6 +183,8 @@ class Sessions:
             session = await self._living(tenant, sid, user_id, now)
         except _INVALID as problem:
             return Verification(valid=False, code=problem.code, message=problem.detail)
+        if claims is not None:
+            claims = changed(claims, session.claims, session.org_id, session.role, session.mfa_verified)
         return Verification(valid=True, claims=claims, session=session)
 
     async def authenticate(self, access_token: str, now: int) -> tuple[Tenant, Session]:

@@ -212,6 +212,8 @@ def test_claims_change_for_all_devices_of_a_user(backend: Backend) -> None:
     assert answer.status_code == 200, answer.text
     assert sorted(answer.json()["session_ids"]) == sorted(one["session"]["id"] for one in (first, second))
     for one in (first, second):
+        payload = backend.verify(one["access_token"])["payload"]
+        assert (payload["role"], payload["plan"]) == ("owner", "pro")
         renewed = backend.refresh(one["refresh_token"]).json()
         payload = backend.verify(renewed["access_token"])["payload"]
         assert (payload["role"], payload["plan"]) == ("owner", "pro")

@@ -27,6 +27,9 @@ RESERVED: Final = frozenset(
 )
 """Names that custom claims may never use."""
 
+_LIVE: Final = frozenset({"org_id", "role", "mfa_verified"})
+_FIXED: Final = RESERVED - _LIVE
+
 _MAX_CHARS: Final = 4_096
 _MAX_DEPTH: Final = 8
 _MAX_BRACKETS: Final = 256
@@ -183,3 +186,12 @@ def _checked(claims: dict[str, Any], issuer: str, audience: str | None, now_s: i
     if claims["exp"] <= now_s:
         raise InvalidAccessToken("token_expired", "The access token has expired")
     return claims
+
+
+def changed(
+    said: dict[str, Any], claims: dict[str, Any] | None, org_id: str | None, role: str | None, mfa: bool | None
+) -> dict[str, Any]:
+    """A token's claims as a token issued after the change would have them."""
+    fixed = {name: value for name, value in said.items() if name in _FIXED}
+    texts = {name: value for name, value in (("org_id", org_id), ("role", role)) if value is not None}
+    return {**(claims or {}), **fixed, **texts, "mfa_verified": bool(mfa)}

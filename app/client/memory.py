@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from .claims import RESERVED
+from .claims import changed
 from .denylist import Denylist
 from .errors import InvalidToken, SessionRevoked
 from .events import Event
 from .shards import created_ms, session_number
 
-_LIVE: Final = frozenset({"org_id", "role", "mfa_verified"})
-_FIXED: Final = RESERVED - _LIVE
 _SWEEP_S: Final = 60
 
 
@@ -180,12 +178,3 @@ class Memory:
             self._tokens[hit.session] = rest
         else:
             del self._tokens[hit.session]
-
-
-def changed(
-    said: dict[str, Any], claims: dict[str, Any] | None, org_id: str | None, role: str | None, mfa: bool | None
-) -> dict[str, Any]:
-    """A token's claims as a token issued after the change would have them."""
-    fixed = {name: value for name, value in said.items() if name in _FIXED}
-    texts = {name: value for name, value in (("org_id", org_id), ("role", role)) if value is not None}
-    return {**(claims or {}), **fixed, **texts, "mfa_verified": bool(mfa)}

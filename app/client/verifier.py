@@ -17,7 +17,7 @@ from .events import Event
 from .feed import Source
 from .freshness import Freshness, Pulse, clock
 from .jwks import KeySet
-from .memory import Claims, Memory, changed
+from .memory import Claims, Memory
 from .reports import Reports
 from .sse import EventStream
 
@@ -235,9 +235,7 @@ class Verifier:
             raise ServiceUnavailable
         if not verdict["valid"]:
             raise REFUSALS.get(verdict["error"]["code"], InvalidToken)()
-        said, now = verdict["payload"], verdict["session"]
-        fields = (now.get(name) for name in ("claims", "org_id", "role", "mfa_verified"))
-        return Claims(changed(said, *fields))
+        return Claims(verdict["payload"])
 
     def _keys_changed(self, gone: bool) -> None:
         if gone:

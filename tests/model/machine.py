@@ -75,7 +75,7 @@ class Caller(RuleBasedStateMachine):
         created = max(self.now, self.model.cutoff + 1)
         sid, expires = answer["session"]["id"], self.now + self.model.duration
         one = Held(sid, user, created, expires, self.now, answer["refresh_token"])
-        one.access.append((answer["access_token"], self._exp(one), one.role))
+        one.access.append((answer["access_token"], self._exp(one)))
         self.model.held[sid] = one
 
     @precondition(lambda self: self.model.held)
@@ -99,7 +99,7 @@ class Caller(RuleBasedStateMachine):
         else:
             assert answer["refresh_token"] not in (known, one.parent, *one.spent)
             self.model.rotated(one, token, answer["refresh_token"])
-        one.access.append((answer["access_token"], self._exp(one), one.role))
+        one.access.append((answer["access_token"], self._exp(one)))
 
     @precondition(lambda self: self.model.held)
     @rule(pick=_pick)
@@ -114,7 +114,7 @@ class Caller(RuleBasedStateMachine):
     @rule(pick=_pick)
     def verify(self, pick: int) -> None:
         one = self._one(pick)
-        token, exp, role = one.access[pick % len(one.access)]
+        token, exp = one.access[pick % len(one.access)]
         fresh = exp > self.now // SECOND
         good = fresh and self.model.seen(one)
         status, answer = self._call("POST", "/v1/sessions/verify", {"token": token})
@@ -122,7 +122,7 @@ class Caller(RuleBasedStateMachine):
         assert answer["valid"] is good, (answer, one)
         if good:
             assert answer["session"]["id"] == answer["payload"]["session_id"] == one.sid
-            assert answer["payload"].get("role") == role
+            assert answer["payload"].get("role") == one.role
         elif not fresh:
             assert answer["error"]["code"] == "token_expired"
 
@@ -149,7 +149,7 @@ class Caller(RuleBasedStateMachine):
             return
         assert status == 200, answer
         one.role = role
-        one.access.append((answer["access_token"], self._exp(one), one.role))
+        one.access.append((answer["access_token"], self._exp(one)))
 
     # -- looking and ending ---------------------------------------------------------------------------------------
 

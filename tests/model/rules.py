@@ -14,7 +14,7 @@ MOST = 10_000
 
 @dataclass
 class Held:
-    """One session as its owner knows it: refresh tokens by age, access tokens each with its `exp` and role."""
+    """One session as its owner knows it: refresh tokens by age, access tokens each with its `exp`."""
 
     sid: str
     user: str
@@ -25,7 +25,7 @@ class Held:
     parent: str | None = None
     rotated: int = 0
     spent: list[str] = field(default_factory=list)
-    access: list[tuple[str, int, str | None]] = field(default_factory=list)
+    access: list[tuple[str, int]] = field(default_factory=list)
     role: str | None = None
     timed_out: bool = False
     ended_at: int | None = None

@@ -102,9 +102,13 @@ class Embedded:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             process_group=0,  # Ctrl-C is for the starter, which ends its children in order
-            preexec_fn=dies_with_parent(signal.SIGTERM),
+            preexec_fn=self._before_it_is_the_server(),
         )
         self._pid_file.write_text(f"{self._process.pid} {self.port}\n")
+
+    def _before_it_is_the_server(self) -> Callable[[], None] | None:
+        """What the child does first (`preexec_fn`)."""
+        return dies_with_parent(signal.SIGTERM)
 
     def _ready(self) -> bool:
         until = time.monotonic() + _READY_S

@@ -9,7 +9,9 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from types import FrameType
+from typing import Final
 
 import msgspec
 import uvicorn
@@ -25,6 +27,7 @@ from app.runtime import Runtime, now_ms, open_runtime
 from app.selfcheck import check, self_check
 from app.settings import SettingError, Settings
 
+_DRAIN_S: Final = 1.0
 _log = logging.getLogger("app")
 
 
@@ -71,15 +74,37 @@ def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None
 
 
 class _Server(uvicorn.Server):
-    """Tells the door at the first signal, so that readiness turns false and streams end by themselves."""
+    """Drains: at the first signal readiness turns false and streams end, but for a moment it goes on serving, and each
+    answer asks to close its connection. Then it takes no new connection, and for as long again it serves those it has,
+    so that none is cut while a request is on its way. With nobody connected both are short; a second signal skips them.
+    """
 
     def __init__(self, config: uvicorn.Config, door: Door) -> None:
         super().__init__(config)
-        self._door = door
+        self._site = door.site
+        self._until = 0.0
+        self._listening = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._door.site.closing = True
-        super().handle_exit(sig, frame)
+        if self._site.closing:
+            super().handle_exit(sig, frame)
+        else:
+            self._site.closing, self._until = True, monotonic() + _DRAIN_S
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._site.closing and self._drained():
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _drained(self) -> bool:
+        if self.server_state.connections and monotonic() < self._until:
+            return False
+        if self._listening:
+            for server in self.servers:
+                server.close()
+            self._listening, self._until = False, monotonic() + _DRAIN_S
+            return False
+        return True
 
 
 def _calm_collector() -> None:
@@ -91,7 +116,7 @@ def _calm_collector() -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT; requests under way have ten seconds to finish."""
+    """Serve until SIGTERM or SIGINT; then drain, and what is still under way has ten seconds to finish."""
     try:
         settings = Settings.from_env()
         set_up(settings.log_level)

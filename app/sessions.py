@@ -335,4 +335,6 @@ def _why(session: Session) -> Problem:
         return RefreshTokenReused()
     if session.end_reason == "expired":
         return SessionExpired()
+    if session.end_reason is None:
+        return SessionRevoked()  # so long ago that its tombstone has made room for others
     return SessionRevoked(f"The session was ended: {session.end_reason}")

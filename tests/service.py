@@ -49,7 +49,7 @@ class Api(Process):
     """One process of the API and a client for it."""
 
     def __init__(self, redis_url: str, **more: str) -> None:
-        self.port = free_port()
+        self.port = int(more.pop("PORT", 0)) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         issuer = more.pop("HELLOJOHN_ISSUER", "https://sessions.example")
         super().__init__("app.main", environment(redis_url, PORT=str(self.port), HELLOJOHN_ISSUER=issuer, **more))

@@ -109,6 +109,30 @@ async def test_while_a_server_is_silent_nobody_else_waits_for_it(wire: Wire, own
                 await asyncio.sleep(0.02)
 
 
+async def test_a_server_gone_silent_keeps_newcomers_no_longer_than_those_who_asked_before(
+    own_server: Embedded,
+) -> None:
+    """Newcomers are refused within half a second, long before the deadline; whoever asked before still gets its answer
+    when the server goes on, over the same connection."""
+    wire = await open_wire(own_server.url, 10_000)
+    pid, own = int(await _pid(wire)), await wire.call("k", "CLIENT", "ID")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        early = asyncio.create_task(wire.call("k", "INCR", "k"))
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        for _ in range(100):
+            with pytest.raises(StoreUnavailable):
+                await wire.call("k", "INCR", "k")
+        assert time.monotonic() - began < 0.1
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert await early == 1
+    assert await wire.call("k", "INCR", "k") == 2
+    assert await wire.call("k", "CLIENT", "ID") == own
+    await wire.close()
+
+
 async def _pid(wire: Wire) -> str:
     info = (await wire.call("k", "INFO", "server")).decode()
     return str(next(line.split(":")[1] for line in info.splitlines() if line.startswith("process_id:")))

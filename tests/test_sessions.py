@@ -152,6 +152,17 @@ async def test_a_lowered_limit_ends_the_least_recently_active_at_the_next_use(ru
     assert verdicts == [True, True, False, False, False]
 
 
+async def test_a_lowered_limit_is_carried_out_by_the_worker_on_those_who_do_not_come(
+    runtime: Runtime, tenant: Tenant
+) -> None:
+    now = now_ms()
+    for step in range(5):
+        await sign_in(runtime, tenant, now=now + step)
+    await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 2}, now + 10)
+    await runtime.upkeep.apply_policies(now + 2_000)
+    assert (await runtime.sessions.stats(tenant, now + 2_000)).active == 2
+
+
 async def test_reject_refuses_the_sign_in_and_ends_no_one(runtime: Runtime, tenant: Tenant) -> None:
     changed = await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 1, "on_limit": "reject"}, now_ms())
     first = await sign_in(runtime, changed)

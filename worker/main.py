@@ -33,6 +33,8 @@ QUEUE: Final = "hj:arq"
 _HEALTH: Final = f"{QUEUE}:health-check"
 _EVERY_SECOND: Final = set(range(60))
 _EVERY_TEN_SECONDS: Final = set(range(5, 60, 10))
+_NICE: Final = 10
+"""On a machine that both share, the API comes first."""
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
 _log = logging.getLogger("worker")
 
@@ -136,6 +138,7 @@ def main() -> None:
         if "--check" in sys.argv[1:]:
             raise SystemExit(asyncio.run(report(settings)))
         queue_settings(settings)
+        os.nice(_NICE)
         asyncio.run(run(settings, self_check(settings)))
     except SettingError as error:
         print(error, file=sys.stderr)

@@ -58,7 +58,7 @@ class Door:
             return
         context = Context(self.site, self._clock(), request.request_id(scope))
         scope[CONTEXT] = context
-        answer = _Answer(send, context.request_id)
+        answer = _Answer(send, context)
         begun = perf_counter()
         problem: Problem | None = None
         try:
@@ -101,9 +101,9 @@ class Door:
 class _Answer:
     """`send` with the headers that every answer has, unless it brings its own."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, context: Context) -> None:
         self._send = send
-        self._request_id = request_id
+        self._context = context
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
@@ -112,7 +112,9 @@ class _Answer:
             own = message["headers"]
             names = {name for name, _ in own}
             own.extend([header for header in _SECURITY if header[0] not in names])
-            own.append((b"x-request-id", self._request_id.encode()))
+            own.append((b"x-request-id", self._context.request_id.encode()))
+            if self._context.site.closing:
+                own.append((b"connection", b"close"))
         await self._send(message)
 
 

@@ -137,7 +137,7 @@ class SessionStore(Protocol):
     async def revoke_user(
         self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int
     ) -> list[str]:
-        """End all of a user's sessions but one; up to 500 in one act, more in several."""
+        """End all of a user's sessions but one; up to 50 in one act, more in several."""
 
     async def cut_off(self, tenant_id: str, now: int) -> int:
         """End every session of a tenant created up to `now`, at once, with one `tenant.revoked` event; the

@@ -24,6 +24,7 @@ from app.store.wire import Argument, Script
 _IN_FLIGHT: Final = 20_000
 _CHUNK: Final = 1 << 16
 _SCANNED: Final = 500
+_ROUND_S: Final = 0.2
 _AWAY: Final = (
     "LOADING",
     "BUSY ",
@@ -57,6 +58,8 @@ class Connection:
         self._unsent: list[bytes] = []
         self._not_before = 0.0
         self._broken = False
+        self._silent = False
+        self._first: object = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._closed = False
         self._scripts: dict[str, Script] = {}
@@ -70,7 +73,7 @@ class Connection:
 
     def send(self, packed: bytes) -> asyncio.Future[Any]:
         """Queue one packed command on an open connection; it leaves at the end of this tick."""
-        if self._writer is None or len(self._waiting) >= _IN_FLIGHT:
+        if self._writer is None or self._silent or len(self._waiting) >= _IN_FLIGHT:
             raise StoreUnavailable
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -157,7 +160,7 @@ class Connection:
         link._reader = link._writer = None
         self._broken = False
         self._reading = asyncio.create_task(self._read(reader, self._writer))
-        self._watchdog = loop.call_later(self._timeout / 4, self._watch)
+        self._watchdog = loop.call_later(_ROUND_S, self._watch)
 
     def _flush(self) -> None:
         data, self._unsent = b"".join(self._unsent), []
@@ -168,6 +171,7 @@ class Connection:
         parser = hiredis.Reader(replyError=ReplyError, protocolError=ReplyError)
         try:
             while data := await reader.read(_CHUNK):
+                self._silent = False
                 parser.feed(data)
                 while (reply := parser.gets()) is not False:
                     self._answer(reply)
@@ -189,13 +193,17 @@ class Connection:
             future.set_result(reply)
 
     def _watch(self) -> None:
-        """One timer for all deadlines: the oldest command in flight decides."""
+        """One timer for all deadlines: who has waited longest decides. Past its deadline the connection is given up;
+        still the first after a whole round, the server has gone silent, and nobody else joins those who wait."""
         loop = asyncio.get_running_loop()
-        if self._waiting and self._waiting[0][1] < loop.time():
+        first = self._waiting[0] if self._waiting else None
+        if first is not None and first[1] < loop.time():
             self._broken = True
             self._drop("no answer in time")
         elif self._writer is not None:
-            self._watchdog = loop.call_later(self._timeout / 4, self._watch)
+            self._silent = first is not None and first is self._first
+            self._first = first
+            self._watchdog = loop.call_later(_ROUND_S, self._watch)
 
     def _drop(self, why: str) -> None:
         """Give the connection up; what was in flight may or may not have run."""
@@ -204,6 +212,7 @@ class Connection:
         if self._writer is not None:
             self._writer.transport.abort()
         self._writer, self._unsent = None, []
+        self._silent, self._first = False, None
         waiting, self._waiting = self._waiting, deque()
         for future, _ in waiting:
             if not future.done():

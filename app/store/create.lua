@@ -21,10 +21,10 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return {'ok'} end
 local over = redis.call('ZCARD', where.user) + 1 - limit
 local evicted = {}
 if over > 0 then
-  local stale = unsettled(where, rules, cutoff, now)
+  local stale = unsettled(where, rules, cutoff, now, LOOKS)
   if #stale > 0 then return {'settle', unpack(stale)} end
   if ARGV[12] == '1' then return {'limit'} end
-  if over > BATCH then return {'over'} end
+  if over > ENDS then return {'over'} end
   evicted = redis.call('ZRANGE', where.user, 0, over - 1)
 end
 

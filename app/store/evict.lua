@@ -1,5 +1,5 @@
 -- flags: allow-oom
--- Trim a user to the limit, the least recently active first, up to BATCH in one act.
+-- Trim a user to the limit, the least recently active first, up to ENDS in one act.
 -- KEYS user ended tenant due cutoff events counts
 -- ARGV now retention tenant user limit idle cut cut_at not_after
 -- Returns {'ok', sid…}: come again until it is empty | {'settle', sid…}
@@ -10,9 +10,9 @@ local where = {user = KEYS[1], ended = KEYS[2], tenant = KEYS[3], due = KEYS[4],
 
 local over = redis.call('ZCARD', where.user) - tonumber(ARGV[5])
 if over <= 0 then return {'ok'} end
-local stale = unsettled(where, rules, cutoff_of(KEYS[5], tenant), now)
+local stale = unsettled(where, rules, cutoff_of(KEYS[5], tenant), now, LOOKS)
 if #stale > 0 then return {'settle', unpack(stale)} end
-local victims = redis.call('ZRANGE', where.user, 0, math.min(over, BATCH) - 1)
+local victims = redis.call('ZRANGE', where.user, 0, math.min(over, ENDS) - 1)
 for _, sid in ipairs(victims) do
   finish(where, sid, tenant, user, now, 'evicted', not_after, retention)
 end

@@ -66,6 +66,8 @@ elseif tomb then
 elseif place and place > 0 and expires then
   damaged('neither alive nor ended')
   end_now()
+elseif place and place < 0 and expires and due and redis.call('ZCARD', where.ended) >= TOMBSTONES_PER_USER then
+  return damages -- its tombstone was pushed out by later ones, and it waits for its burial
 elseif expires or place or due then
   damaged('a remainder')
   clear()

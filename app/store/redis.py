@@ -34,10 +34,11 @@ from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
 
 _KEEP = 7 * DAY
-_BATCH = 100
+_BATCH = 25
 _ATTEMPTS = 20
-_AT_ONCE = 64
+_AT_ONCE = 16
 _READS_AT_ONCE = 2_000
+_ROUNDS = 1_000
 _NO_RULES = Rules()
 _NOT_ONCE = Once("", "")
 _log = logging.getLogger(__name__)
@@ -295,7 +296,7 @@ class RedisSessionStore:
         keys = _user_keys(shard_of(tenant_id, user_id), tenant_id, user_id)
         common: Flat = [now, self._retention, tenant_id, user_id, own, *_rules(rules), rules.not_after(now)]
         ended: list[str] = []
-        for _ in range(_ATTEMPTS + rules.limit):
+        for _ in range(_ROUNDS):
             answer = await self._wire.script(SCRIPTS[verb], keys, [*common, *args])
             if answer[0] == b"settle":
                 await self._settle(tenant_id, user_id, answer[1:], rules, now)

@@ -9,7 +9,7 @@ import pytest
 from app.errors import IdempotencyKeyReused, SessionLimitReached
 from app.model import DAY, MINUTE, Rules
 from app.store.base import Once, SessionStore
-from tests.builders import a_session, a_tenant
+from tests.builders import a_rotation, a_session, a_tenant
 from tests.store.conftest import Announced
 
 DIGEST = b"d" * 16
@@ -37,8 +37,11 @@ async def test_a_session_comes_back_as_it_was_given(store: SessionStore, tenant:
 
 async def test_a_repeat_of_the_same_create_changes_nothing(store: SessionStore, tenant: str, now: int) -> None:
     session = a_session(tenant, now)
-    await store.create(session, DIGEST, Rules(), now)
-    await store.create(session, DIGEST, Rules(), now)
+    await store.create(session, DIGEST, Rules(limit=1), now)
+    await store.rotate(a_rotation(session, DIGEST, 0, b"t1", b"branch"), Rules(), now)
+    assert (await store.create(session, DIGEST, Rules(limit=1), now)).evicted == []
+    found = await store.get(tenant, session.id, Rules(), now)
+    assert found is not None and (found.generation, found.status) == (1, "active")
     assert await store.count_tenant(tenant) == 1
 
 

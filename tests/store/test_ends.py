@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.model import DAY, MINUTE, Rules
-from app.store.base import SessionStore, Touch
+from app.store.base import Due, SessionStore, Touch
 from tests.builders import a_session, a_tenant
 from tests.store.conftest import Announced
 
@@ -92,6 +92,39 @@ async def test_the_sweep_ends_the_due_rescores_the_living_and_buries_the_old(
     await pass_at(now + 90_000 + DAY)
     assert await store.get(tenant, silent.id, rules[tenant], now + 90_000 + DAY) is None
     assert [item for item in await store.due(now + 400 * DAY, 100) if item.tenant_id == tenant] == []
+
+
+async def test_no_one_is_trimmed_for_a_session_that_time_has_ended(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    long, short = a_session(tenant, now), a_session(tenant, now + 5, life=MINUTE)
+    for session in (long, short):
+        await store.create(session, DIGEST, Rules(), session.created_at)
+    assert await store.evict(tenant, "u1", Rules(limit=1), now + 2 * MINUTE) == []
+    assert await announced.ends() == [(short.id, "expired")]
+
+
+async def test_a_second_cut_off_on_a_slower_clock_takes_nothing_back(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(), now)
+    await store.cut_off(tenant, now + 1_000)
+    await store.cut_off(tenant, now - 1_000)
+    dead = await store.get(tenant, session.id, Rules(), now + 2_000)
+    assert dead is not None and dead.end_reason == "tenant_revoked"
+
+
+async def test_a_sweep_leaves_a_tombstone_until_its_time(store: SessionStore, tenant: str, now: int) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(), now)
+    await store.revoke(tenant, session.id, "signed_out", Rules(), now)
+    swept = Due(session.id, tenant, session.user_id)
+    assert await store.sweep([swept], {tenant: Rules()}, now + DAY - 1) == 0
+    found = await store.get(tenant, session.id, Rules(), now + DAY - 1)
+    assert found is not None and found.end_reason == "signed_out"
+    await store.sweep([swept], {tenant: Rules()}, now + DAY)
+    assert await store.get(tenant, session.id, Rules(), now + DAY) is None
 
 
 async def test_a_touch_wakes_no_one_and_never_turns_back(store: SessionStore, tenant: str, now: int) -> None:

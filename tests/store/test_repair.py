@@ -97,6 +97,20 @@ async def test_a_healthy_store_is_left_alone(store: RedisSessionStore, tenant: s
     assert not await store.repair(rules_of, now + 3 * MINUTE)
 
 
+async def test_a_tombstone_that_later_ones_pushed_out_is_no_damage(
+    store: RedisSessionStore, tenant: str, now: int
+) -> None:
+    sessions = [a_session(tenant, now) for _ in range(1_010)]
+    for session in sessions:
+        await store.create(session, DIGEST, Rules(), now)
+    assert len(await store.revoke_user(tenant, "u1", None, "user_revoked", Rules(), now)) == 1_010
+    assert not await store.repair(rules_of, now + 1)
+    gone = [one for one in sessions if await store.get(tenant, one.id, Rules(), now + 1) is None]
+    assert len(gone) == 10
+    rotated = await store.rotate(a_rotation(gone[0], b"t0", 0, b"t1", b"b"), Rules(), now + 1)
+    assert rotated.outcome == "ended"
+
+
 @pytest.mark.parametrize("name", TO_THE_LIVING)
 async def test_damage_to_a_living_session(
     store: RedisSessionStore, wire: Wire, session: Session, announced: Announced, now: int, name: str

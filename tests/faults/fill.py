@@ -1,0 +1,65 @@
+"""Very many sessions at once, written as `app/store/create.lua` writes them but without asking it one by one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+import hiredis
+
+from app.embedded import Embedded
+from app.model import DAY, Session, new_session_id, shard_in
+from app.store import keyspace
+from app.store.connection import packed
+from app.store.record import fields_of
+from app.store.wire import Argument
+
+_BATCH: Final = 2_000
+_KEPT: Final = 7 * DAY
+
+
+def fill(server: Embedded, tenant_id: str, users: int, each: int, now: int, expires: int) -> list[str]:
+    """`each` sessions for users `filled_0` … of a tenant, begun at `now`; their ids."""
+    sessions = (
+        Session(
+            id=new_session_id(tenant_id, user, now),
+            tenant_id=tenant_id,
+            user_id=user,
+            expires_at=expires,
+            last_active_at=now,
+        )
+        for user in (f"filled_{number}" for number in range(users))
+        for _ in range(each)
+    )
+    ids: list[str] = []
+    with socket.create_connection(("127.0.0.1", server.port)) as link:
+        while batch := list(islice(sessions, _BATCH)):
+            ids += [session.id for session in batch]
+            commands = [packed(*command) for session in batch for command in _commands(session)]
+            _exchange(link, b"".join(commands), len(commands))
+    return ids
+
+
+def _commands(session: Session) -> Iterator[tuple[Argument, ...]]:
+    """Plain commands with the effect of `create.lua`."""
+    shard, sid, kept = shard_in(session.id), session.id, session.expires_at + _KEPT
+    own, user = keyspace.session(shard, sid), keyspace.user(shard, session.tenant_id, session.user_id)
+    yield "HSET", own, *fields_of(session, b"d" * 16)
+    yield "PEXPIREAT", own, kept
+    yield "ZADD", user, session.last_active_at, sid
+    yield "PEXPIREAT", user, kept
+    yield "ZADD", keyspace.tenant_index(shard, session.tenant_id), session.created_at, sid
+    yield "ZADD", keyspace.due(shard), session.expires_at, sid
+
+
+def _exchange(link: socket.socket, commands: bytes, replies: int) -> None:
+    """Send, and read as many replies as there must be. They are small, so the server never waits for the reader."""
+    link.sendall(commands)
+    parser = hiredis.Reader()
+    while replies:
+        parser.feed(link.recv(1 << 16))
+        while (reply := parser.gets()) is not False:
+            assert not isinstance(reply, Exception), reply
+            replies -= 1

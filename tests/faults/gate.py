@@ -1,0 +1,64 @@
+"""A proxy that stops at a named point of a conversation: between a request, its execution, its reply and the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final, Literal
+
+from tests.faults.proxy import Proxy
+
+Point = Literal["not delivered", "executed", "replied"]
+POINTS: Final[tuple[Point, ...]] = ("not delivered", "executed", "replied")
+_CHUNK: Final = 1 << 16
+_WRITES: Final = (b"\r\nEVALSHA\r\n", b"\r\nEVAL\r\n", b"\r\nZADD\r\n", b"\r\nSET\r\n")
+
+
+class Gate(Proxy):
+    """After `arm`, `reached` is set when the number-th piece of data that writes something has come to the point. From
+    there on nothing flows on its connection; with `replied` the reply still passes. One conversation at a time."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.reached = asyncio.Event()
+        self._point: Point | None = None
+        self._left = 0
+        self._under_way = False
+        self._released = asyncio.Event()
+
+    def arm(self, point: Point, number: int) -> None:
+        self.reached = asyncio.Event()
+        self._released = asyncio.Event()
+        self._point, self._left, self._under_way = point, number, False
+
+    def disarm(self) -> None:
+        """Let everything flow; what was held is lost together with its connection."""
+        self._point = None
+        self._released.set()
+
+    async def stop(self) -> None:
+        self.disarm()
+        await super().stop()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, replies: bool) -> None:
+        with suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                stops = self._stops_reply() if replies else self._stops_request(data)
+                if not stops or (replies and self._point == "replied"):
+                    writer.write(data)
+                    await writer.drain()
+                if stops:
+                    self.reached.set()
+                    await self._released.wait()
+                    break
+        writer.transport.abort()
+
+    def _stops_request(self, data: bytes) -> bool:
+        if self._point is None or not any(word in data for word in _WRITES):
+            return False
+        self._left -= 1
+        self._under_way = self._left == 0
+        return self._under_way and self._point == "not delivered"
+
+    def _stops_reply(self) -> bool:
+        return self._under_way and self._point in ("executed", "replied")

@@ -1,0 +1,76 @@
+"""Very many sessions whose time is up in the same second: the sweep ends and announces each once, and nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from app.model import SECOND
+from app.runtime import now_ms
+from tests.faults.fill import fill
+from tests.faults.load import Load, Request, percentile
+from tests.faults.pinger import Pinger
+from tests.faults.scene import SEED, Scene, report
+from tests.service import Backend
+
+RATE: Final = 150
+_FILLED_PER_S: Final = 20_000
+_QUIET_S: Final = 4
+
+
+def _askers(backend: Backend) -> list[Request]:
+    tokens = [backend.create(f"user_{number}")["access_token"] for number in range(100)]
+    return [Request.of("verify", "POST", "/v1/sessions/verify", {"token": token}, backend.key) for token in tokens]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [30_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+async def test_all_are_ended_once_while_verify_stays_fast(
+    count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop, chance = asyncio.get_running_loop(), random.Random(SEED)
+    async with Scene(tmp_path, processes=1) as scene:
+        asked = await asyncio.to_thread(_askers, scene.backend)
+        began, now = loop.time(), now_ms()
+        due_in = count / _FILLED_PER_S + _QUIET_S
+        expires = now + int(due_in * SECOND)
+        filled = await asyncio.to_thread(fill, scene.server, scene.backend.tenant_id, count // 2, 2, now, expires)
+        assert loop.time() < began + due_in - _QUIET_S, "filling took too long"
+        await asyncio.sleep(began + due_in - _QUIET_S - loop.time())
+        await scene.wire.each("CONFIG", "RESETSTAT")
+        with Pinger(scene.server.port) as pinger:
+            async with Load([scene.apis[0].port], RATE, lambda: chance.choice(asked)) as load:
+                await asyncio.sleep(began + due_in - loop.time())
+                due, shots_from = loop.time(), began + due_in - _QUIET_S + 1
+                while await _announced(scene) < count:
+                    assert loop.time() < due + 30 + count / 5_000, "the sweep does not end"
+                    await asyncio.sleep(0.1)
+                swept = loop.time()
+                await asyncio.sleep(_QUIET_S / 2)
+        assert [shot for shot in load.shots if shot.status != 200 or not shot.json["valid"]] == []
+        quiet = [s.took * 1e3 for s in load.shots if shots_from < s.due < due - 0.1 or s.due > swept + 1]
+        during = [s.took * 1e3 for s in load.shots if due < s.due < swept]
+        ends = Counter(await scene.ends())
+        report(
+            capsys,
+            f"{count} sessions due in one second: seed {SEED}, swept and announced in {swept - due:.1f} s "
+            f"({count / (swept - due):.0f}/s); {len(load.shots)} verifies at {RATE}/s: p99 quiet "
+            f"{percentile(quiet, 0.99):.1f} ms, during {percentile(during, 0.99):.1f} ms; PING of another client: p99 "
+            f"{pinger.pings.p99:.1f} ms, at most {pinger.pings.longest:.1f} ms; {len(ends)} ends, each told once",
+        )
+        assert ends == Counter((sid, "expired") for sid in filled)
+        if count >= 1_000_000:
+            assert percentile(during, 0.99) <= 2 * percentile(quiet, 0.99)
+
+
+async def _announced(scene: Scene) -> int:
+    """How many entries the logs have got since the statistics were reset; one cheap question."""
+    (info,) = await scene.wire.each("INFO", "commandstats")
+    found = re.search(rb"cmdstat_xadd:calls=(\d+)", info)
+    return int(found[1]) if found else 0

@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
-.PHONY: help install run api worker test test-fast test-faults check openapi lock clean
+.PHONY: help install run api worker test test-fast test-faults test-security check openapi lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ FAULTS_FULL := FAULTS=full MODEL_CALLS_ORACLE=20000 MODEL_CALLS_VALKEY=200000 MO
 test-faults: $(STAMP) ## The long proof: the model, every fault, every mutation (under 30 minutes)
 	$(FAULTS_FULL) $(PY) -m pytest -m "long or not long" tests/model tests/faults tests/client/test_outages.py
 	$(PY) -m tests.faults.mutations
+
+test-security: $(STAMP) ## The long search for holes: ten minutes of Schemathesis, fuzzing, the matrix, the gates, the canaries
+	SECURITY=full $(PY) -m pytest -m "long or not long" tests/api tests/security
 
 check: $(STAMP) ## Lint, format, types, floors
 	$(PY) -m ruff check .

@@ -50,7 +50,13 @@ class TenantMismatch(Problem):
 
 
 class InsufficientScope(Problem):
+    """`scope`: what an API key would need for it; `None` where no API key would do."""
+
     code, status, title = "insufficient_scope", 403, "This credential may not do that"
+
+    def __init__(self, scope: str | None = None) -> None:
+        super().__init__()
+        self.scope = scope
 
 
 class SessionNotFound(Problem):
@@ -119,6 +125,20 @@ class CursorLost(Problem):
     """The store has lost writes (a failover, a power loss): begin anew with a snapshot, and keep what is known."""
 
     code, status, title = "cursor_lost", 410, "The log has lost events that this cursor had seen"
+
+
+class RequestTimeout(Problem):
+    code, status, title = "request_timeout", 408, "The request did not arrive in time"
+
+
+class TooManyFailures(Problem):
+    """`retry_after`: seconds."""
+
+    code, status, title = "too_many_failures", 429, "Too many requests with a bad credential"
+
+    def __init__(self, retry_after: int = 1) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class BodyTooLarge(Problem):

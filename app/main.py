@@ -18,11 +18,13 @@ import uvicorn
 
 from app.api import docs, openapi
 from app.api.call import Site
+from app.api.failures import Failures
 from app.api.http import Door, Lifespan
 from app.api.logs import Log
 from app.api.metrics import Metrics
 from app.api.operations import OPERATIONS
 from app.log import set_up
+from app.protocol import GuardedProtocol
 from app.runtime import Runtime, now_ms, open_runtime
 from app.selfcheck import check, self_check
 from app.settings import SettingError, Settings
@@ -69,7 +71,8 @@ async def _serve_once_fit(door: Door, runtime: Runtime) -> None:
 
 def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None = None) -> Door:
     encoded = openapi.encoded(OPERATIONS)
-    site = Site(Metrics(), encoded, docs.render(msgspec.json.decode(encoded)), runtime)
+    failures = Failures(settings.failures_per_minute, settings.proxies)
+    site = Site(Metrics(), encoded, docs.render(msgspec.json.decode(encoded)), runtime, failures=failures)
     return Door(OPERATIONS, site, now_ms, Log(settings.log_level), lifespan)
 
 
@@ -92,6 +95,11 @@ class _Server(uvicorn.Server):
             self._site.closing, self._until = True, monotonic() + _DRAIN_S
 
     async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in [*self.server_state.connections]:
+                if isinstance(connection, GuardedProtocol):
+                    connection.overdue(now)
         if self._site.closing and self._drained():
             self.should_exit = True
         return await super().on_tick(counter)
@@ -128,7 +136,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=GuardedProtocol,
         ws="none",
         lifespan="on",
         access_log=False,

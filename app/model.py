@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from hashlib import blake2b
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -28,6 +28,15 @@ Reason = Literal[
     "expired",
 ]
 Status = Literal["active", "revoked", "expired"]
+Scope = Literal[
+    "sessions:read",
+    "sessions:write",
+    "sessions:verify",
+    "events:read",
+    "config:read",
+    "config:write",
+    "stats:read",
+]
 
 REASONS: Final[tuple[Reason, ...]] = (
     "expired",
@@ -41,6 +50,9 @@ REASONS: Final[tuple[Reason, ...]] = (
     "tenant_revoked",
 )
 """Position is the code that Redis keeps: append only."""
+
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+"""What an API key may be allowed. Reporting activity belongs to `sessions:verify`: a verify counts as activity too."""
 
 SECOND: Final = 1_000
 MINUTE: Final = 60 * SECOND
@@ -187,7 +199,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A backend's credential as the registry keeps it: never the secret, only its keyed digest."""
+    """A backend's credential as the registry keeps it: never the secret, only its keyed digest. `scopes` `None`: all,
+    those of later versions too."""
 
     id: str
     tenant_id: str
@@ -196,6 +209,14 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     hint: str
     created_at: int
     revoked_at: int | None = None
+    scopes: frozenset[Scope] | None = None
+    expires_at: int | None = None
+
+    def lives(self, now: int) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def may(self, scope: Scope | None) -> bool:
+        return scope is None or self.scopes is None or scope in self.scopes
 
 
 class SealedKey(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from app.activity import Activity
+from app.apikeys import ApiKeys
 from app.cursors import Cursors
 from app.device import Locator, device_type
 from app.feed import Feed
@@ -34,6 +35,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     cursors: Cursors
     upkeep: Upkeep
     tenants: Tenants
+    api_keys: ApiKeys
     keys: KeyRing
     registry: Registry
     clock: Callable[[], int]
@@ -60,7 +62,8 @@ async def open_runtime(
     store, registry = store or RedisSessionStore(wire, settings.retention_ms), RedisRegistry(wire)
     cursors = Cursors(derive(settings.secret, "cursors"))
     keys = KeyRing(registry, settings.secret)
-    tenants = Tenants(registry, store, derive(settings.secret, "api keys"))
+    tenants = Tenants(registry, store)
+    api_keys = ApiKeys(registry, tenants, derive(settings.secret, "api keys"))
     upkeep = Upkeep(store, registry, tenants)
     log = EventLog(wire)
     reader = Reader(
@@ -86,6 +89,7 @@ async def open_runtime(
             cursors=cursors,
             upkeep=upkeep,
             tenants=tenants,
+            api_keys=api_keys,
             keys=keys,
             registry=registry,
             clock=clock,
@@ -93,5 +97,6 @@ async def open_runtime(
     finally:
         await feed.close()
         await sessions.flush()
+        await api_keys.flush()
         await wire.close()
         locator.close()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+Network = IPv4Network | IPv6Network
 Environment = Literal["development", "production"]
 _TOPICS = frozenset({"version", "eviction", "persistence", "clock"})
 _URL_OPTIONS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
@@ -37,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_timeout_ms: int = 2_000
     retention_ms: int = 86_400_000
     accepted: frozenset[str] = frozenset()
+    proxies: tuple[Network, ...] = ()
+    failures_per_minute: int = 300
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -58,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             redis_timeout_ms=_number(env, "REDIS_TIMEOUT_MS", 2_000, 50, 60_000),
             retention_ms=_number(env, "HELLOJOHN_RETENTION_HOURS", 24, 24, 24 * 90) * 3_600_000,
             accepted=_topics(env, "HELLOJOHN_ACCEPT"),
+            proxies=_networks(env, "HELLOJOHN_PROXIES"),
+            failures_per_minute=_number(env, "HELLOJOHN_FAILURES_PER_MINUTE", 300, 0, 1_000_000),
         )
 
 
@@ -79,10 +85,13 @@ def _url(env: Mapping[str, str], name: str, default: str | None) -> str:
     value = env.get(name) or default or ""
     if urlsplit(value).scheme not in _SCHEMES:
         raise SettingError(f"{name} must be a {', '.join(s + '://' for s in _SCHEMES)} address")
-    for option in parse_qs(urlsplit(value).query, keep_blank_values=True):
+    options = parse_qs(urlsplit(value).query, keep_blank_values=True)
+    for option in options:
         if option not in _URL_OPTIONS:
             raise SettingError(f"{name} has an option that is not one of {', '.join(_URL_OPTIONS)}")
-    return value
+    if not value.startswith("rediss") or "ssl_check_hostname" in options or options.get("ssl_cert_reqs") == ["none"]:
+        return value
+    return f"{value}{'&' if options else '?'}ssl_check_hostname=true"  # redis-py would take any host's certificate
 
 
 def _topics(env: Mapping[str, str], name: str) -> frozenset[str]:
@@ -90,6 +99,13 @@ def _topics(env: Mapping[str, str], name: str) -> frozenset[str]:
     if found - _TOPICS:
         raise SettingError(f"{name} may name {', '.join(sorted(_TOPICS))}")
     return found
+
+
+def _networks(env: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(word) for word in env.get(name, "").replace(",", " ").split())
+    except ValueError:
+        raise SettingError(f"{name} must list addresses or networks, such as 10.0.0.0/8") from None
 
 
 def _file(env: Mapping[str, str], name: str) -> str | None:

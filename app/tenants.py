@@ -1,26 +1,20 @@
-"""Tenants, their policies and their API keys. What is read often is remembered for half a second, so that every
-process knows a change within `PROPAGATION_MS`."""
+"""Tenants and their policies. What is read often is remembered for half a second, so that every process knows a change
+within `PROPAGATION_MS`."""
 
 from __future__ import annotations
 
-import asyncio
-import hmac
-import re
-import secrets
-import zlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, Literal, TypeVar
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
 from app import durations
-from app.errors import ApiKeyNotFound, Conflict, InvalidApiKey, TenantNotFound, ValidationError
-from app.model import MAX_SESSIONS_PER_USER, PROPAGATION_MS, RETRY_MS, ApiKey, Policy, Rules, Tenant, base32, new_id
+from app.errors import Conflict, TenantNotFound, ValidationError
+from app.model import MAX_SESSIONS_PER_USER, PROPAGATION_MS, RETRY_MS, Policy, Rules, Tenant, new_id
+from app.recent import Recent
 from app.store.base import Registry, SessionStore
 
-_KEY_FORM: Final = re.compile(r"sk_(live|test)_([0-9A-Z]{16})_([0-9A-Z]{40})([0-9A-Z]{7})", re.ASCII)
 _ATTEMPTS: Final = 10
-_REMEMBER_MS: Final = PROPAGATION_MS // 2
 
 _BOUNDS_S: Final = {
     "session_duration": (60, 400 * 86_400),
@@ -29,16 +23,12 @@ _BOUNDS_S: Final = {
     "refresh_grace": (0, 60),
 }
 
-Value = TypeVar("Value")
-
 
 class Tenants:
-    def __init__(self, registry: Registry, store: SessionStore, pepper: bytes) -> None:
+    def __init__(self, registry: Registry, store: SessionStore) -> None:
         self._registry = registry
         self._store = store
-        self._pepper = pepper
-        self._tenants = _Recent(registry.tenant)
-        self._keys = _Recent(registry.api_key)
+        self._tenants = Recent(registry.tenant)
 
     async def create(self, name: str, now: int) -> Tenant:
         tenant = Tenant(id=new_id("tnt"), name=name, created_at=now, version=1)
@@ -85,51 +75,6 @@ class Tenants:
         await self._registry.mark_pending(tenant_id, now + PROPAGATION_MS)
         return tenant
 
-    async def create_key(
-        self, tenant_id: str, name: str, now: int, mode: Literal["live", "test"] = "live"
-    ) -> tuple[ApiKey, str]:
-        """A new API key and its text, which is not kept. Raises `TenantNotFound`."""
-        await self.get(tenant_id, now)
-        key_id, secret = base32(secrets.randbits(80), 16), base32(secrets.randbits(200), 40)
-        text = f"sk_{mode}_{key_id}_{secret}"
-        key = ApiKey(
-            id=key_id,
-            tenant_id=tenant_id,
-            name=name,
-            digest=self._digest(key_id, secret),
-            hint=f"sk_{mode}_…{secret[-4:]}",
-            created_at=now,
-        )
-        await self._registry.put_api_key(key)
-        return key, text + _checksum(text)
-
-    async def api_keys(self, tenant_id: str, now: int) -> list[ApiKey]:
-        await self.get(tenant_id, now)
-        return await self._registry.api_keys(tenant_id)
-
-    async def revoke_key(self, tenant_id: str, key_id: str, now: int) -> None:
-        """Refused by every process within `PROPAGATION_MS`. Repeatable. Raises `ApiKeyNotFound`."""
-        key = await self._registry.api_key(key_id)
-        if key is None or key.tenant_id != tenant_id:
-            raise ApiKeyNotFound
-        if key.revoked_at is None:
-            await self._registry.put_api_key(msgspec.structs.replace(key, revoked_at=now))
-        self._keys.forget(key_id)
-
-    async def authenticate(self, api_key: str, now: int) -> Tenant:
-        """The tenant of an API key. A damaged one is refused without asking the store. Raises `InvalidApiKey`."""
-        form = _KEY_FORM.fullmatch(api_key)
-        if form is None or _checksum(api_key[:-7]) != form[4]:
-            raise InvalidApiKey
-        key = await self._keys.get(form[2], now)
-        digest = self._digest(form[2], form[3])
-        if not hmac.compare_digest(digest, key.digest if key else bytes(32)) or key is None or key.revoked_at:
-            raise InvalidApiKey
-        try:
-            return await self.get(key.tenant_id, now)
-        except TenantNotFound:
-            raise InvalidApiKey from None
-
     async def _change(self, tenant_id: str, change: Callable[[Tenant], Tenant]) -> Tenant:
         """Read, change, write if nobody else wrote meanwhile; else again."""
         for _ in range(_ATTEMPTS):
@@ -141,9 +86,6 @@ class Tenants:
                 self._tenants.forget(tenant_id)
                 return changed
         raise Conflict
-
-    def _digest(self, key_id: str, secret: str) -> bytes:
-        return hmac.digest(self._pepper, f"{key_id}\0{secret}".encode(), "sha256")
 
 
 def merged(policy: Policy, changes: dict[str, Any]) -> Policy:
@@ -185,44 +127,3 @@ def _agree(policy: Policy) -> None:
         raise ValidationError("access_token_ttl may not exceed session_duration", field="access_token_ttl")
     if policy.idle_timeout_s is not None and policy.idle_timeout_s > policy.session_duration_s:
         raise ValidationError("idle_timeout may not exceed session_duration", field="idle_timeout")
-
-
-def _checksum(text: str) -> str:
-    return base32(zlib.crc32(text.encode()), 7)
-
-
-class _Recent(Generic[Value]):
-    """What was read less than half a second ago; one read in flight per key; bounded."""
-
-    _MOST: Final = 10_000
-
-    def __init__(self, read: Callable[[str], Awaitable[Value]]) -> None:
-        self._read = read
-        self._known: dict[str, tuple[Value, int]] = {}
-        self._reading: dict[str, asyncio.Task[Value]] = {}
-
-    async def get(self, key: str, now: int) -> Value:
-        known = self._known.get(key)
-        if known is not None and 0 <= now - known[1] < _REMEMBER_MS:
-            return known[0]
-        task = self._reading.get(key)
-        if task is None:
-            task = self._reading[key] = asyncio.create_task(self._load(key, now))
-        return await asyncio.shield(task)
-
-    def forget(self, key: str) -> None:
-        self._known.pop(key, None)
-        self._reading.pop(key, None)
-
-    async def _load(self, key: str, now: int) -> Value:
-        task = asyncio.current_task()
-        try:
-            value = await self._read(key)
-            if self._reading.get(key) is task:
-                if len(self._known) >= self._MOST:
-                    self._known.clear()
-                self._known[key] = (value, now)
-            return value
-        finally:
-            if self._reading.get(key) is task:
-                del self._reading[key]

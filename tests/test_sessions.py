@@ -220,17 +220,17 @@ async def test_api_keys_are_refused_when_damaged_revoked_or_of_a_deleted_tenant(
     runtime: Runtime, tenant: Tenant
 ) -> None:
     now = now_ms()
-    key, text = await runtime.tenants.create_key(tenant.id, "backend", now)
-    assert (await runtime.tenants.authenticate(text, now)).id == tenant.id
+    key, text = await runtime.api_keys.create(tenant.id, "backend", now)
+    assert (await runtime.api_keys.authenticate(text, now))[1].id == tenant.id
     with pytest.raises(InvalidApiKey):
-        await runtime.tenants.authenticate(text[:-1] + ("0" if text[-1] != "0" else "1"), now)
-    _, second = await runtime.tenants.create_key(tenant.id, "other", now)
-    await runtime.tenants.revoke_key(tenant.id, key.id, now)
+        await runtime.api_keys.authenticate(text[:-1] + ("0" if text[-1] != "0" else "1"), now)
+    _, second = await runtime.api_keys.create(tenant.id, "other", now)
+    await runtime.api_keys.revoke(tenant.id, key.id, now)
     with pytest.raises(InvalidApiKey):
-        await runtime.tenants.authenticate(text, now)
+        await runtime.api_keys.authenticate(text, now)
     await runtime.tenants.delete(tenant.id, now)
     with pytest.raises(InvalidApiKey):
-        await runtime.tenants.authenticate(second, now)
+        await runtime.api_keys.authenticate(second, now)
     with pytest.raises(TenantNotFound):
         await runtime.tenants.get(tenant.id, now)
 
@@ -255,7 +255,7 @@ async def test_a_bad_policy_changes_nothing(runtime: Runtime, tenant: Tenant, ch
 
 
 async def test_nothing_usable_lies_in_redis(runtime: Runtime, tenant: Tenant) -> None:
-    _, key = await runtime.tenants.create_key(tenant.id, "backend", now_ms())
+    _, key = await runtime.api_keys.create(tenant.id, "backend", now_ms())
     issued = await sign_in(runtime, tenant)
     refreshed = await runtime.sessions.refresh(issued.refresh_token or "", now_ms())
     secrets = [key[-47:-7], issued.access_token, issued.refresh_token or "", refreshed.refresh_token or ""]

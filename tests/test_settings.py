@@ -115,7 +115,9 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
 )
 def test_every_kind_of_redis_address_is_taken(url: str) -> None:
     settings = Settings.from_env({**PRODUCTION, "REDIS_URL": url, "ARQ_REDIS_URL": url})
-    assert settings.redis_url == settings.arq_redis_url == url
+    assert settings.redis_url == settings.arq_redis_url
+    assert settings.redis_url.removesuffix("ssl_check_hostname=true").rstrip("?&") == url
+    assert settings.redis_url.endswith("=true") == url.startswith("rediss")
 
 
 def test_the_issuer_follows_the_port_in_development(development: dict[str, str]) -> None:

@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from arq import create_pool, cron
@@ -44,7 +45,18 @@ def queue_settings(settings: Settings) -> RedisSettings:
     url = settings.arq_redis_url or settings.redis_url
     if "+cluster" in urlsplit(url).scheme:
         raise SettingError("ARQ_REDIS_URL must name a single server: the worker's queue cannot live on a cluster")
-    return RedisSettings.from_dsn(url)
+    own = RedisSettings.from_dsn(url)
+    return replace(own, **_overlooked(url))
+
+
+def _overlooked(url: str) -> dict[str, Any]:
+    """What arq does not read in an address: escapes in the login, and what is said about TLS."""
+    parts, options = urlsplit(url), dict(parse_qsl(urlsplit(url).query))
+    found: dict[str, Any] = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    found |= {name: unquote(value) for name in ("username", "password") if (value := getattr(parts, name))}
+    if "ssl_check_hostname" in found:
+        found["ssl_check_hostname"] = found["ssl_check_hostname"].lower() in ("true", "1", "yes")
+    return found
 
 
 def build(settings: Settings, ctx: dict[str, Any]) -> Worker:

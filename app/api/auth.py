@@ -18,7 +18,7 @@ from app.errors import (
     TenantMismatch,
     TenantNotFound,
 )
-from app.model import Session, Tenant
+from app.model import ApiKey, Scope, Session, Tenant
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
@@ -37,12 +37,14 @@ _TENANT_ID: Final = re.compile(r"tnt_[0-9A-Z]{26}", re.ASCII)
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """`kind` decides what is allowed; `tenant` is what a key, a user or the operator's header stands for."""
+    """`kind` decides what is allowed, with a key also its scopes; `tenant` is what a key, a user or the operator's
+    header stands for."""
 
     kind: Literal["key", "user", "admin", "nobody"]
     tenant: Tenant | None = None
     session: Session | None = None
     tenant_id: str | None = None
+    key: ApiKey | None = None
 
 
 NOBODY: Final = Caller("nobody")
@@ -53,17 +55,23 @@ def is_tenant_id(text: str) -> bool:
 
 
 async def identify(
-    credential: Credential, headers: dict[bytes, bytes], running: Callable[[], Runtime], now: int
+    credential: Credential,
+    scope: Scope | None,
+    headers: dict[bytes, bytes],
+    running: Callable[[], Runtime],
+    now: int,
 ) -> Caller:
     """Raises the 401s, `InsufficientScope` and `TenantMismatch`, which never tells whether a tenant exists.
     `running` is asked once there is something to check."""
     if credential == "optional_key":
-        return await _presenter(headers, running, now)
+        return await _presenter(scope, headers, running, now)
     token = _bearer(headers, credential)
     runtime = running()
     caller = await _holder(token, runtime, now)
     if caller.kind not in _ALLOWED[credential]:
         raise InsufficientScope
+    if caller.key is not None and not caller.key.may(scope):
+        raise InsufficientScope(scope)
     named = headers.get(b"x-tenant-id")
     if caller.tenant is not None:
         _match(caller.tenant, named)
@@ -75,7 +83,8 @@ async def identify(
 
 async def _holder(token: str, runtime: Runtime, now: int) -> Caller:
     if token.startswith("sk_"):
-        return Caller("key", await runtime.tenants.authenticate(token, now))
+        key, tenant = await runtime.api_keys.authenticate(token, now)
+        return Caller("key", tenant, key=key)
     if token.startswith("mk_"):
         if not hmac.compare_digest(token.encode(), runtime.settings.admin_key.encode()):
             raise InvalidApiKey
@@ -83,15 +92,19 @@ async def _holder(token: str, runtime: Runtime, now: int) -> Caller:
     return Caller("user", *await runtime.sessions.authenticate(token, now))
 
 
-async def _presenter(headers: dict[bytes, bytes], running: Callable[[], Runtime], now: int) -> Caller:
+async def _presenter(
+    scope: Scope | None, headers: dict[bytes, bytes], running: Callable[[], Runtime], now: int
+) -> Caller:
     """Of a refresh token, which is the credential itself. A backend may add its key or its tenant, and is then
     held to it; an expired access token that a browser sends along is not looked at."""
     named = headers.get(b"x-tenant-id")
     form = _BEARER.fullmatch(headers.get(b"authorization", b""))
     if form is not None and form[1].startswith(b"sk_"):
-        tenant = await running().tenants.authenticate(form[1].decode(), now)
+        key, tenant = await running().api_keys.authenticate(form[1].decode(), now)
+        if not key.may(scope):
+            raise InsufficientScope(scope)
         _match(tenant, named)
-        return Caller("key", tenant, tenant_id=tenant.id)
+        return Caller("key", tenant, tenant_id=tenant.id, key=key)
     if named is None:
         return NOBODY
     text = named.decode("latin-1")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from app.api.auth import Caller
+from app.api.failures import Failures
 from app.errors import InsufficientScope, StoreUnavailable, ValidationError
 from app.model import Session, Tenant
 
@@ -29,6 +30,7 @@ class Site(msgspec.Struct):
     page: bytes
     runtime: Runtime | None = None
     closing: bool = False
+    failures: Failures = Failures()
 
     def running(self) -> Runtime:
         """Raises `StoreUnavailable` while nothing is open."""

@@ -33,7 +33,7 @@ def render(document: dict[str, Any]) -> bytes:
 
 
 def _call(method: str, path: str, call: dict[str, Any]) -> str:
-    who = " or ".join(name for choice in call["security"] for name in choice or ["nothing"]) or "nothing"
+    who = " or ".join(map(_credential, call["security"])) or "nothing"
     rows = "".join(
         f"<tr><th>{escape(status)}</th><td>{escape(answer['description'])} {_content(answer)}</td></tr>"
         for status, answer in call["responses"].items()
@@ -46,6 +46,11 @@ def _call(method: str, path: str, call: dict[str, Any]) -> str:
         f"{' Body: ' + takes + '.' if takes else ''}{' Parameters: ' + asks + '.' if asks else ''}</p>"
         f"<table>{rows}</table></section>"
     )
+
+
+def _credential(choice: dict[str, list[str]]) -> str:
+    """`apiKey with sessions:read`."""
+    return " and ".join(" with ".join([name, *scopes]) for name, scopes in choice.items()) or "nothing"
 
 
 def _shape(name: str, shape: dict[str, Any]) -> str:

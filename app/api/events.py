@@ -16,7 +16,7 @@ from app.api.operation import Operation
 from app.api.schema import Cursor, Limit, Request
 from app.api.views import Answer, Pagination
 from app.client.events import Event
-from app.errors import CursorExpired, CursorLost, InvalidApiKey, StoreUnavailable, ValidationError
+from app.errors import CursorExpired, CursorLost, InsufficientScope, InvalidApiKey, StoreUnavailable, ValidationError
 from app.feed import Item, Reset
 from app.reader import Beat, Bookmark
 from app.window import Entry
@@ -89,8 +89,8 @@ async def _still_good(call: Call, items: Sequence[Item]) -> bool:
     if not any(isinstance(item, Beat) for item in items):
         return True
     try:
-        await identify("key", call.context.headers, call.context.site.running, call.runtime.clock())
-    except InvalidApiKey:
+        await identify("key", "events:read", call.context.headers, call.context.site.running, call.runtime.clock())
+    except (InvalidApiKey, InsufficientScope):
         return False
     except StoreUnavailable:
         pass  # whoever was let in stays: nothing is sent while the store is away
@@ -131,6 +131,7 @@ OPERATIONS: Final = (
         summary="What ended or changed sessions: a page, or with Accept: text/event-stream a live stream",
         handler=follow,
         credential="key",
+        scope="events:read",
         query=EventsQuery,
         answer=EventPageView,
         errors=(CursorExpired, CursorLost),

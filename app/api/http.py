@@ -19,7 +19,7 @@ from app.api.operation import Operation, WrongMethod, resources
 from app.api.problems import document, headers
 from app.errors import NotFound, Problem
 
-_SECURITY: Final = (
+SECURITY: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -64,7 +64,7 @@ class Door:
         try:
             await self._enter(context, scope, receive, answer)
         except Problem as refused:
-            problem = refused
+            problem = self.site.failures.judge(refused, scope, context.headers, context.now)
         except Exception as error:
             self.log.failure(error, context.request_id)
             if answer.status:
@@ -111,7 +111,7 @@ class _Answer:
             self.status = message["status"]
             own = message["headers"]
             names = {name for name, _ in own}
-            own.extend([header for header in _SECURITY if header[0] not in names])
+            own.extend([header for header in SECURITY if header[0] not in names])
             own.append((b"x-request-id", self._context.request_id.encode()))
             if self._context.site.closing:
                 own.append((b"connection", b"close"))

@@ -8,7 +8,7 @@ from typing import Final
 from app.api.call import Call
 from app.api.limits import rfc3339
 from app.api.operation import Operation
-from app.api.schema import NewApiKey
+from app.api.schema import NewApiKey, RotateApiKey
 from app.api.tenants import tenant_id
 from app.api.views import ApiKeyList, ApiKeyView, Rotated, SigningKeyList, SigningKeyView
 from app.errors import ApiKeyNotFound, Conflict, SigningKeyNotFound, TenantNotFound
@@ -17,21 +17,24 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 async def api_keys(call: Call) -> ApiKeyList:
-    found = await call.runtime.tenants.api_keys(tenant_id(call), call.now)
-    return ApiKeyList(data=[ApiKeyView.of(key) for key in found])
+    found = await call.runtime.api_keys.all(tenant_id(call), call.now)
+    return ApiKeyList(data=[ApiKeyView.of(key, used) for key, used in found])
 
 
 async def create_api_key(call: Call) -> ApiKeyView:
     body: NewApiKey = call.body
-    key, text = await call.runtime.tenants.create_key(tenant_id(call), body.name, call.now, body.mode)
-    return ApiKeyView.of(key, text)
+    scopes = None if body.scopes is None else frozenset(body.scopes)
+    made = await call.runtime.api_keys.create(tenant_id(call), body.name, call.now, body.mode, scopes, body.expires_in)
+    return ApiKeyView.new(*made)
+
+
+async def rotate_api_key(call: Call) -> ApiKeyView:
+    body: RotateApiKey = call.body
+    return ApiKeyView.new(*await call.runtime.api_keys.rotate(tenant_id(call), _key_id(call), body.overlap, call.now))
 
 
 async def revoke_api_key(call: Call) -> None:
-    key_id = call.path["key_id"]
-    if not _ID.fullmatch(key_id):
-        raise ApiKeyNotFound
-    await call.runtime.tenants.revoke_key(tenant_id(call), key_id, call.now)
+    await call.runtime.api_keys.revoke(tenant_id(call), _key_id(call), call.now)
 
 
 async def signing_keys(call: Call) -> SigningKeyList:
@@ -59,6 +62,14 @@ async def remove_signing_key(call: Call) -> None:
     await call.runtime.keys.remove(kid, call.now)
 
 
+def _key_id(call: Call) -> str:
+    """From the path. Raises `ApiKeyNotFound` for what has not the form of an id."""
+    text = call.path["key_id"]
+    if not _ID.fullmatch(text):
+        raise ApiKeyNotFound
+    return text
+
+
 OPERATIONS: Final = (
     Operation(
         method="GET",
@@ -80,7 +91,19 @@ OPERATIONS: Final = (
         status=201,
         body=NewApiKey,
         answer=ApiKeyView,
-        errors=(TenantNotFound,),
+        errors=(TenantNotFound, Conflict),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/admin/tenants/{tenant_id}/api-keys/{key_id}/rotate",
+        name="rotateApiKey",
+        summary="Make a key's successor, which this answer alone shows; the old key goes on for the overlap",
+        handler=rotate_api_key,
+        credential="admin",
+        status=201,
+        body=RotateApiKey,
+        answer=ApiKeyView,
+        errors=(TenantNotFound, ApiKeyNotFound, Conflict),
     ),
     Operation(
         method="DELETE",

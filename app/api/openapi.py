@@ -12,6 +12,7 @@ from app.api.auth import Credential
 from app.api.operation import Operation
 from app.api.operations import OPERATIONS
 from app.api.problems import MEDIA_TYPE, ProblemDocument
+from app.api.schema import SESSION_ID
 from app.errors import Problem
 
 _VERSION: Final = "0.1.0"
@@ -21,27 +22,34 @@ _SCHEMES: Final = {
     "accessToken": "An end user's access token (JWT)",
     "adminKey": "The operator's key, mk_live_…",
 }
-_SECURITY: Final[dict[Credential, list[dict[str, list[str]]]]] = {
-    "key": [{"apiKey": []}],
-    "user": [{"accessToken": []}],
-    "admin": [{"adminKey": []}],
-    "key_or_admin": [{"apiKey": []}, {"adminKey": []}],
-    "optional_key": [{}, {"apiKey": []}],
-    "none": [],
+_SECURITY: Final[dict[Credential, tuple[tuple[str, ...], ...]]] = {
+    "key": (("apiKey",),),
+    "user": (("accessToken",),),
+    "admin": (("adminKey",),),
+    "key_or_admin": (("apiKey",), ("adminKey",)),
+    "optional_key": ((), ("apiKey",)),
+    "none": (),
+}
+_FORMS: Final = {
+    "session_id": SESSION_ID,
+    "tenant_id": "tnt_[0-9A-Z]{26}",
+    "key_id": "[A-Za-z0-9_-]{1,64}",
+    "kid": "[A-Za-z0-9_-]{1,64}",
+    "user_id": "[!-~]{1,128}",
 }
 _TENANT_HEADER: Final = {
     "name": "X-Tenant-ID",
     "in": "header",
     "required": False,
     "description": "Must be the tenant of the credential; with the operator's key it names the tenant",
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "pattern": "^tnt_[0-9A-Z]{26}$"},
 }
 _IDEMPOTENCY_HEADER: Final = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "description": "A name for this call: repeated within a day it happens once, and gets the same answer",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "pattern": "^[!#-\\[\\]-~]{1,255}$"},
 }
 
 
@@ -80,7 +88,7 @@ def _entry(row: Operation, components: dict[str, Any]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "operationId": row.name,
         "summary": row.summary,
-        "security": _SECURITY[row.credential],
+        "security": _security(row),
         "responses": _responses(row),
     }
     parameters = _parameters(row, components)
@@ -92,9 +100,15 @@ def _entry(row: Operation, components: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
+def _security(row: Operation) -> list[dict[str, list[str]]]:
+    """With the scope that an API key needs (OpenAPI 3.1, "Security Requirement Object")."""
+    scopes: list[str] = [] if row.scope is None else [row.scope]
+    return [{name: scopes if name == "apiKey" else [] for name in choice} for choice in _SECURITY[row.credential]]
+
+
 def _parameters(row: Operation, components: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": _pattern(name, row)}}
         for name in re.findall(r"\{(\w+)\}", row.path)
     ]
     if row.query is not None:
@@ -108,6 +122,12 @@ def _parameters(row: Operation, components: dict[str, Any]) -> list[dict[str, An
     if row.repeatable:
         found.append(_IDEMPOTENCY_HEADER)
     return found
+
+
+def _pattern(name: str, row: Operation) -> str:
+    """The form of an id in a path; end users may say `current` for the session they have."""
+    form = _FORMS[name]
+    return f"^(current|{form})$" if name == "session_id" and row.credential == "user" else f"^{form}$"
 
 
 def _responses(row: Operation) -> dict[str, Any]:

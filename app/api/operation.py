@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import msgspec
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 
 from app.api import request, strict_json
 from app.api.auth import NOBODY, Credential, identify
@@ -23,25 +24,28 @@ from app.errors import (
     MethodNotAllowed,
     MissingToken,
     Problem,
+    RequestTimeout,
     SessionExpired,
     SessionRevoked,
     StoreUnavailable,
     TenantMismatch,
     TokenExpired,
+    TooManyFailures,
     UnsupportedMediaType,
     UriTooLong,
     ValidationError,
 )
+from app.model import Scope
 
 Handler = Callable[[Call], Awaitable[Any]]
 
-_KEY: Final = (MissingToken, InvalidApiKey, InvalidToken, TokenExpired, InsufficientScope)
+_KEY: Final = (MissingToken, InvalidApiKey, InvalidToken, TokenExpired, TooManyFailures, InsufficientScope)
 _REFUSALS: Final[dict[Credential, tuple[type[Problem], ...]]] = {
     "key": (*_KEY, TenantMismatch),
     "user": (*_KEY, SessionRevoked, SessionExpired, TenantMismatch),
     "admin": _KEY,
     "key_or_admin": (*_KEY, TenantMismatch),
-    "optional_key": (InvalidApiKey, TenantMismatch),
+    "optional_key": (InvalidApiKey, TooManyFailures, InsufficientScope, TenantMismatch),
     "none": (),
 }
 _encode: Final = msgspec.json.Encoder().encode
@@ -50,8 +54,8 @@ _STALLED_S: Final = 30
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """`body`, `query` and `answer` are structs; `errors` are those of the handler alone. `repeatable`: takes an
-    `Idempotency-Key`."""
+    """Who may call: `credential`, and with an API key its `scope`. `body`, `query` and `answer` are structs; `errors`
+    are those of the handler alone. `repeatable`: takes an `Idempotency-Key`."""
 
     method: str
     path: str
@@ -59,6 +63,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     handler: Handler
     credential: Credential
+    scope: Scope | None = None
     status: int = 200
     body: Any = None
     query: Any = None
@@ -73,21 +78,21 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         found: list[type[Problem]] = [*_REFUSALS[self.credential], *self.errors]
         found += [MalformedRequest, UriTooLong, HeadersTooLarge]
         if self.body is not None:
-            found += [ValidationError, BodyTooLarge, UnsupportedMediaType]
+            found += [ValidationError, RequestTimeout, BodyTooLarge, UnsupportedMediaType]
         if self.query is not None:
             found.append(ValidationError)
         if self.credential != "none":
             found.append(StoreUnavailable)
         return [*dict.fromkeys([*found, Problem])]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Raw ASGI: the caller, the query, the body, in this order; then the handler. Raises `Problem`."""
         context: Context = scope[CONTEXT]
         context.operation = self
         caller = NOBODY
         if self.credential != "none":
             runtime = context.site.running
-            caller = await identify(self.credential, context.headers, runtime, context.now)
+            caller = await identify(self.credential, self.scope, context.headers, runtime, context.now)
         if caller.tenant is not None:
             context.tenant_id = caller.tenant.id
         query = self._query(scope["query_string"])
@@ -110,7 +115,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             known = self.query.__struct_encode_fields__
         for name in values:
             if name not in known:
-                raise MalformedRequest("There is no such query parameter", field=name[:64])
+                raise MalformedRequest("There is no such query parameter", field=strict_json.shown(name))
         return None if self.query is None else strict_json.shaped(values, self.query)
 
 
@@ -124,7 +129,7 @@ class Resource:
             self._by_method["HEAD"] = self._by_method["GET"]
         self.allow = ", ".join(sorted(self._by_method))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         operation = self._by_method.get(scope["method"])
         if operation is None:
             raise WrongMethod(self.allow)

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from app.errors import InsufficientScope, MissingToken, Problem
+from app.errors import InsufficientScope, MissingToken, Problem, TooManyFailures
 
 Header = tuple[bytes, bytes]
 
@@ -46,9 +46,12 @@ def headers(problem: Problem) -> list[Header]:
     elif problem.status == 401:
         found.append((b"www-authenticate", _CHALLENGE + b', error="invalid_token"'))
     elif isinstance(problem, InsufficientScope):
-        found.append((b"www-authenticate", _CHALLENGE + b', error="insufficient_scope"'))
+        needed = b"" if problem.scope is None else b', scope="' + problem.scope.encode() + b'"'
+        found.append((b"www-authenticate", _CHALLENGE + b', error="insufficient_scope"' + needed))
     elif problem.status == 503:
         found.append((b"retry-after", b"1"))
-    elif problem.status in (413, 431):
+    elif isinstance(problem, TooManyFailures):
+        found.append((b"retry-after", b"%d" % problem.retry_after))
+    elif problem.status in (408, 413, 431):
         found.append((b"connection", b"close"))
     return found

@@ -11,7 +11,15 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
-from app.errors import BodyTooLarge, HeadersTooLarge, MalformedRequest, UnsupportedMediaType, UriTooLong
+from app.api.strict_json import shown
+from app.errors import (
+    BodyTooLarge,
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestTimeout,
+    UnsupportedMediaType,
+    UriTooLong,
+)
 
 MAX_BODY: Final = 64 * 1024
 MAX_HEADERS: Final = 100
@@ -20,9 +28,21 @@ MAX_TARGET: Final = 4 * 1024
 _BODY_SECONDS: Final = 10
 
 _SINGLE: Final = frozenset(
-    {b"authorization", b"x-tenant-id", b"content-type", b"content-length", b"if-none-match", b"idempotency-key"}
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"idempotency-key",
+        b"if-none-match",
+        b"transfer-encoding",
+        b"x-tenant-id",
+    }
 )
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=\[\]:-]*", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _IDEMPOTENCY_KEY: Final = re.compile(rb'"?([!#-\[\]-~]{1,255})"?', re.ASCII)
 _JSON: Final = re.compile(rb'application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE)
 
@@ -45,7 +65,20 @@ def headers(scope: Scope) -> dict[bytes, bytes]:
         if name in found and name in _SINGLE:
             raise MalformedRequest(f"The header {name.decode()} was sent twice", field=name.decode())
         found[name] = value
+    _check_framing(found, scope)
     return found
+
+
+def _check_framing(found: dict[bytes, bytes], scope: Scope) -> None:
+    """What a proxy before us could understand in another way (RFC 9112 §3.2, §6.1). Raises `MalformedRequest`."""
+    host, coding = found.get(b"host"), found.get(b"transfer-encoding")
+    if host is None:
+        if scope.get("http_version") != "1.0":
+            raise MalformedRequest("The header host is missing", field="host")
+    elif _HOST.fullmatch(host) is None:
+        raise MalformedRequest("The header host is not valid", field="host")
+    if coding is not None and (coding.lower() != b"chunked" or scope.get("http_version") == "1.0"):
+        raise MalformedRequest("The only transfer coding is chunked, with HTTP/1.1", field="transfer-encoding")
 
 
 def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
@@ -63,10 +96,12 @@ def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
 
 
 def check_target(scope: Scope) -> None:
-    """Raises `UriTooLong`."""
+    """Raises `UriTooLong`, and `MalformedRequest` for a path with control characters, which no id of ours has."""
     path = scope.get("raw_path") or scope["path"].encode()
     if len(path) + len(scope["query_string"]) > MAX_TARGET:
         raise UriTooLong
+    if b"%" in path and _CONTROL.search(scope["path"]):
+        raise MalformedRequest("The path has a control character")
 
 
 def query(raw: bytes) -> dict[str, Any]:
@@ -78,7 +113,7 @@ def query(raw: bytes) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise MalformedRequest("A query parameter was sent twice", field=name[:64])
+            raise MalformedRequest("A query parameter was sent twice", field=shown(name))
         found[name] = _READ[name](value) if name in _READ else value
     return found
 
@@ -96,8 +131,10 @@ _READ: Final[dict[str, Callable[[str], object]]] = {"limit": _number, "snapshot"
 
 
 async def body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body, which must say it is JSON. Raises `UnsupportedMediaType`, and `BodyTooLarge` as soon as
-    the limit is passed, whatever Content-Length says."""
+    """The whole body, which must say it is JSON. Raises `UnsupportedMediaType`, `RequestTimeout`, and `BodyTooLarge` as
+    soon as the limit is passed, whatever Content-Length says."""
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMediaType("The body may have no content coding")
     if not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
         raise UnsupportedMediaType
     if int(headers.get(b"content-length", b"0")) > MAX_BODY:
@@ -106,7 +143,7 @@ async def body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
         async with asyncio.timeout(_BODY_SECONDS):
             return await _read(receive)
     except TimeoutError:
-        raise MalformedRequest("The body did not arrive in time") from None
+        raise RequestTimeout from None
 
 
 async def _read(receive: Receive) -> bytes:

@@ -10,11 +10,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.api.limits import canonical_ip, check_claims, check_metadata, check_session_id, rfc3339
 from app.errors import ValidationError
-from app.model import Reason, Session, Status
+from app.model import MAX_SESSIONS_PER_USER, Reason, Scope, Session, Status
 from app.sessions import NewSession
 
 MAX_USER_AGENT: Final = 512
 MAX_ACTIVITY: Final = 500
+SESSION_ID: Final = "ses_0[0-9A-HJKMNP-TV-Z]{25}"
 
 # `$(?!\n)` is the end of the text for Python, whose `$` alone would let a last line break pass.
 Identifier = Annotated[str, Meta(pattern=r"^[!-~]{1,128}$(?!\n)", description="1-128 visible ASCII characters")]
@@ -23,10 +24,21 @@ IpAddress = Annotated[str, Meta(max_length=45, description="IPv4 or IPv6, withou
 Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")]
 DeviceType = Annotated[str, Meta(pattern=r"^[!-~]{1,32}$(?!\n)")]
 Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}$(?!\n)")]
-SessionId = Annotated[str, Meta(max_length=64, examples=["ses_01HQ3V9K7M2N4P6R8T0W2Y4ABC"])]
+AnyId = Annotated[str, Meta(max_length=64, examples=["ses_01HQ3V9K7M2N4P6R8T0W2Y4ABC"])]
+SessionId = Annotated[AnyId, Meta(extra_json_schema={"pattern": f"^{SESSION_ID}$"})]
 Limit = Annotated[int, Meta(ge=1, le=100)]
-Cursor = Annotated[str, Meta(max_length=256)]
-Duration = Annotated[str, Meta(max_length=16, examples=["30s", "15m", "1h", "30d"])]
+Cursor = Annotated[str, Meta(max_length=256, extra_json_schema={"pattern": "^[A-Za-z0-9_-]+$"})]
+Duration = (
+    Annotated[
+        str,
+        Meta(
+            max_length=16,
+            examples=["30s", "15m", "1h", "30d"],
+            extra_json_schema={"pattern": "^([1-9][0-9]{0,8}[smhd]|0s)$"},
+        ),
+    ]
+    | Annotated[int, Meta(description="seconds", extra_json_schema={"minimum": 0, "maximum": 10**9})]
+)
 RevokeReason = Literal["signed_out", "revoked", "admin", "user_revoked"]
 
 
@@ -88,14 +100,14 @@ class UserPath(Request):
 
 
 class Refresh(Request):
-    refresh_token: Annotated[str, Meta(max_length=1_024)]
+    refresh_token: Annotated[str, Meta(max_length=1_024, extra_json_schema={"pattern": "^rt_[A-Za-z0-9_-]+$"})]
 
 
 class Verify(Request):
     """Exactly one of both."""
 
     token: Annotated[str, Meta(max_length=16_384)] | None = None
-    session_id: SessionId | None = None
+    session_id: AnyId | None = None
 
     def __post_init__(self) -> None:
         if (self.token is None) == (self.session_id is None):
@@ -130,12 +142,14 @@ class Activity(Request):
 class ConfigChange(Request):
     """Durations as strings or as whole seconds. Absent: unchanged."""
 
-    session_duration: Duration | int | UnsetType = UNSET
-    access_token_ttl: Duration | int | UnsetType = UNSET
-    max_sessions_per_user: int | UnsetType | None = UNSET
-    idle_timeout: Duration | int | UnsetType | None = UNSET
+    session_duration: Duration | UnsetType = UNSET
+    access_token_ttl: Duration | UnsetType = UNSET
+    max_sessions_per_user: (
+        Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_SESSIONS_PER_USER})] | UnsetType | None
+    ) = UNSET
+    idle_timeout: Duration | UnsetType | None = UNSET
     on_limit: Literal["evict", "reject"] | UnsetType = UNSET
-    refresh_grace: Duration | int | UnsetType = UNSET
+    refresh_grace: Duration | UnsetType = UNSET
 
     def changes(self) -> dict[str, Any]:
         return _given(self)
@@ -148,6 +162,14 @@ class TenantName(Request):
 class NewApiKey(Request):
     name: Name
     mode: Literal["live", "test"] = "live"
+    scopes: Annotated[list[Scope], Meta(min_length=1, description="absent: all")] | None = None
+    expires_in: Duration | None = None
+
+
+class RotateApiKey(Request):
+    """`overlap`: for how long the old key goes on."""
+
+    overlap: Duration = "1d"
 
 
 class PageQuery(Request):

@@ -17,6 +17,7 @@ MAX_DEPTH: Final = 16
 MAX_INTEGER: Final = 2**53 - 1
 _PLACE: Final = re.compile(r" - at `(?:key in `)?\$\.?([^`]*)`")
 _NAME: Final = re.compile(r"(?:required|unknown) field `([^`]*)`")
+_SHOWN: Final = re.compile(r"\w{1,40}", re.ASCII)
 
 
 def parse(raw: bytes) -> Any:
@@ -43,10 +44,17 @@ def shaped(value: Any, shape: type[Shape]) -> Shape:
         message = str(error)
         place = _PLACE.search(message)
         name = _NAME.search(message)
+        if name and not shown(name[1]):
+            raise ValidationError("Object contains an unknown field") from None
         inside = [part for part in (place and place[1], name and name[1]) if part]
         field = ".".join(inside) or None
         reason = message[: place.start()] if place else message
         raise ValidationError(f"{field}: {reason}" if field else reason, field=field) from None
+
+
+def shown(name: str) -> str | None:
+    """A name that a caller made up, if it may be repeated: what is long or odd could be a secret in the wrong place."""
+    return name if _SHOWN.fullmatch(name) else None
 
 
 def _inspect(value: Any, depth: int) -> None:

@@ -11,7 +11,7 @@ from app import durations
 from app.api.limits import rfc3339
 from app.api.schema import SessionView
 from app.errors import SessionNotFound
-from app.model import ApiKey, Session, Tenant
+from app.model import SCOPES, ApiKey, Scope, Session, Tenant
 from app.sessions import Issued, SessionList, Verification
 
 
@@ -159,24 +159,34 @@ class TenantPage(Answer):
 
 
 class ApiKeyView(Answer):
-    """`key` is the secret itself: in the answer to its creation, and never again."""
+    """`last_used_at` to the minute. `key` is the secret itself: in the answer to its creation, and never again."""
 
     id: str
     tenant_id: str
     name: str
     hint: str
+    scopes: list[Scope]
     created_at: str
+    last_used_at: str | None
+    expires_at: str | None
     revoked_at: str | None
     key: str | UnsetType = UNSET
 
     @classmethod
-    def of(cls, key: ApiKey, text: str | None = None) -> ApiKeyView:
+    def new(cls, key: ApiKey, text: str) -> ApiKeyView:
+        return cls.of(key, None, text)
+
+    @classmethod
+    def of(cls, key: ApiKey, used: int | None, text: str | None = None) -> ApiKeyView:
         return cls(
             id=key.id,
             tenant_id=key.tenant_id,
             name=key.name,
             hint=key.hint,
+            scopes=[scope for scope in SCOPES if key.may(scope)],
             created_at=rfc3339(key.created_at),
+            last_used_at=None if used is None else rfc3339(used),
+            expires_at=None if key.expires_at is None else rfc3339(key.expires_at),
             revoked_at=None if key.revoked_at is None else rfc3339(key.revoked_at),
             key=UNSET if text is None else text,
         )

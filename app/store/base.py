@@ -198,6 +198,14 @@ class Registry(Protocol):
 
     async def api_keys(self, tenant_id: str) -> list[ApiKey]: ...
 
+    async def change_api_key(self, key_id: str, change: Callable[[ApiKey], ApiKey]) -> None:
+        """Read, change and write, again if somebody else wrote meanwhile. Raises `ApiKeyNotFound`, `Conflict`."""
+
+    async def note_api_key_use(self, tenant_id: str, key_id: str, at: int) -> None: ...
+
+    async def api_key_uses(self, tenant_id: str) -> dict[str, int]:
+        """When each key of a tenant was last noted in use."""
+
     async def signing_keys(self) -> list[SealedKey]: ...
 
     async def put_signing_keys(self, keys: list[SealedKey], seen: frozenset[str]) -> bool:

@@ -60,5 +60,9 @@ def api_key(key_id: str) -> str:
     return f"hj:apikey:{key_id}"
 
 
+def api_key_uses(tenant_id: str) -> str:
+    return f"hj:apikeyuses:{tenant_id}"
+
+
 def stats(tenant_id: str, hour: int) -> str:
     return f"hj:stats:{tenant_id}:{hour}"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from app.errors import StoreUnavailable
+from app.errors import ApiKeyNotFound, Conflict, StoreUnavailable
 from app.model import DAY, HOUR, ApiKey, SealedKey, Tenant
 from app.store import keyspace
 from app.store.base import Count
 from app.store.wire import Script, Wire
 
 _MARKS: Final = 1_000
+_ATTEMPTS: Final = 10
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 _PUT_TENANT: Final = Script.of(
@@ -24,6 +26,13 @@ _PUT_TENANT: Final = Script.of(
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
 if version ~= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'record', ARGV[3])
+return 1""",
+)
+_REPLACE: Final = Script.of(
+    "replace",
+    """-- Write a string if it still is what was seen. KEYS string · ARGV seen, new
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
 return 1""",
 )
 _PUT_KEYS: Final = Script.of(
@@ -80,6 +89,25 @@ class RedisRegistry:
         ids = await self._wire.call(index, "ZRANGE", index, 0, -1)
         found = await asyncio.gather(*(self.api_key(key_id.decode()) for key_id in ids))
         return [key for key in found if key is not None]
+
+    async def change_api_key(self, key_id: str, change: Callable[[ApiKey], ApiKey]) -> None:
+        own = keyspace.api_key(key_id)
+        for _ in range(_ATTEMPTS):
+            seen = await self._wire.call(own, "GET", own)
+            if seen is None:
+                raise ApiKeyNotFound
+            if await self._wire.script(_REPLACE, [own], [seen, _encode(change(self._key(seen)))]):
+                return
+        raise Conflict
+
+    async def note_api_key_use(self, tenant_id: str, key_id: str, at: int) -> None:
+        key = keyspace.api_key_uses(tenant_id)
+        await self._wire.call(key, "HSET", key, key_id, at)
+
+    async def api_key_uses(self, tenant_id: str) -> dict[str, int]:
+        key = keyspace.api_key_uses(tenant_id)
+        flat = await self._wire.call(key, "HGETALL", key)
+        return {key_id.decode(): int(at) for key_id, at in zip(flat[::2], flat[1::2], strict=True)}
 
     async def signing_keys(self) -> list[SealedKey]:
         rows = await self._wire.call(keyspace.SIGNING_KEYS, "HVALS", keyspace.SIGNING_KEYS)

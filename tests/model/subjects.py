@@ -110,7 +110,11 @@ class InProcess:
     async def _request(self, method: str, path: str, body: object, key: str) -> Answer:
         raw, _, query = path.partition("?")
         sent = b"" if body is None else msgspec.json.encode(body)
-        headers = [(b"authorization", b"Bearer " + key.encode()), (b"content-type", b"application/json")]
+        headers = [
+            (b"host", b"api"),
+            (b"authorization", b"Bearer " + key.encode()),
+            (b"content-type", b"application/json"),
+        ]
         scope = {"type": "http", "method": method, "path": raw, "raw_path": raw.encode(), "headers": headers}
         messages: list[Message] = []
 

@@ -43,7 +43,7 @@ async def test_a_tenant_that_changed_meanwhile_is_not_written(registry: RedisReg
 
 @on_servers
 async def test_changes_of_a_policy_by_many_at_once_all_stay(registry: RedisRegistry, now: int) -> None:
-    admins = [Tenants(registry, OracleStore(), b"pepper") for _ in range(4)]
+    admins = [Tenants(registry, OracleStore()) for _ in range(4)]
     tenant = await admins[0].create("Acme", now)
     changes: list[dict[str, Any]] = [
         {"idle_timeout": "1h"},

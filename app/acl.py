@@ -1,0 +1,57 @@
+"""Redis users for the API, the worker and those who follow: `python -m app.acl | valkey-cli`.
+
+Each may send the commands it needs, on the keys and channels it needs. A password is made at each run: its digest is in
+the line, itself on stderr only. For Redis and Valkey 6.2 and newer.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+_CONNECTION: Final = (
+    "auth hello ping select client|setname quit info time role cluster|slots cluster|shards asking readonly"
+)
+_SESSIONS: Final = (
+    "get set del unlink exists hget hset hdel hgetall hmget hvals hlen hexists hincrby zadd zrem zcard zcount zrange "
+    "zscore zremrangebyrank xadd xrange pexpire pexpireat pttl publish eval evalsha"
+)
+_FOLLOW: Final = "subscribe psubscribe unsubscribe punsubscribe"
+_REPAIR: Final = "scan zscan type rename"
+_QUEUE: Final = "multi exec watch unwatch discard psetex expire incrby zrangebyscore dbsize"
+
+
+class User(msgspec.Struct, frozen=True):
+    name: str
+    commands: str
+    keys: tuple[str, ...]
+    channels: tuple[str, ...]
+
+    def line(self, password: str) -> str:
+        """`ACL SETUSER`: everything off, then what is listed (Redis: "ACL rules")."""
+        digest = sha256(password.encode()).hexdigest()
+        rules = [f"~{pattern}" for pattern in self.keys] + [f"&{pattern}" for pattern in self.channels]
+        rules += [f"+{command}" for command in self.commands.split()]
+        return " ".join(["ACL SETUSER", self.name, "reset", "on", f"#{digest}", *rules])
+
+
+USERS: Final = (
+    User("hj-api", f"{_CONNECTION} {_SESSIONS} {_FOLLOW}", ("hj:*",), ("hj:revocations:*",)),
+    User("hj-worker", f"{_CONNECTION} {_SESSIONS} {_REPAIR} {_QUEUE}", ("hj:*", "arq:*"), ("hj:revocations:*",)),
+    User("hj-subscriber", f"{_CONNECTION} {_FOLLOW} xrange", ("hj:{*}:events",), ("hj:revocations:*",)),
+)
+
+
+def main() -> None:
+    for user in USERS:
+        password = secrets.token_urlsafe(32)
+        print(user.line(password))
+        print(f"{user.name}: {password}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

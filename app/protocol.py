@@ -1,0 +1,99 @@
+"""HTTP/1.1 on a socket: uvicorn's protocol with the bounds that it lacks.
+
+uvicorn waits for ever for a request line or a header, keeps any number of both, and takes the fields of a trailer for
+headers. Here a head has `HEAD_SECONDS` and the bytes of the door's limits, and what follows a head cannot add to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Final
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api.http import SECURITY
+from app.api.problems import document, headers
+from app.api.request import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET
+from app.errors import BodyTooLarge, HeadersTooLarge, MalformedRequest, Problem, RequestTimeout, UriTooLong
+
+HEAD_SECONDS: Final = 5.0
+"""From the first byte of a request, or from the connection's beginning, to the end of its headers."""
+MAX_MESSAGE: Final = 1 << 20
+"""Bytes of one request on the wire, whatever its body comes to: chunks of one byte, endless extensions and trailers."""
+_MAX_HEAD: Final = MAX_TARGET + 2 * MAX_HEADER_BYTES
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._heading, self._bytes = False, 0
+        self._since: float | None = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.cycle.keep_alive = False  # the answer is ours, and what follows would be another protocol
+        except httptools.HttpParserError:
+            self._refuse(MalformedRequest("The request is not HTTP/1.1"))
+            return
+        if self._bytes > MAX_TARGET:
+            self._check_size()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._since = None
+        elif self._since is None and self.timeout_keep_alive_task is None:
+            self._since = self.loop.time()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._heading = True
+
+    def on_headers_complete(self) -> None:
+        if b"#" in self.url:
+            raise ValueError("a fragment is never sent")  # RFC 9112 §3.2; the parser turns this into its own error
+        super().on_headers_complete()
+        self._heading = False
+        self.headers = []  # the parser gives trailers to the same hook: RFC 9110 §6.5.1 keeps them apart
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._bytes = 0
+
+    def overdue(self, now: float) -> None:
+        """Let go of a connection whose head has been coming for too long. Called every second."""
+        if self._since is not None and now - self._since > HEAD_SECONDS:
+            self._refuse(RequestTimeout())
+
+    def _check_size(self) -> None:
+        if self._heading and len(self.url) > MAX_TARGET:
+            self._refuse(UriTooLong())
+        elif len(self.headers) > MAX_HEADERS or (self._heading and self._bytes > _MAX_HEAD):
+            self._refuse(HeadersTooLarge())
+        elif self._bytes > MAX_MESSAGE:
+            self._refuse(BodyTooLarge())
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer for the door, if this request has no answer yet and none before it waits for one, and close."""
+        if self.cycle is None or self.cycle.response_complete:
+            mine = self._heading
+        else:
+            mine = self.cycle.more_body and not self.cycle.response_started and not self.pipeline
+            self.cycle.disconnected = self.cycle.disconnected or mine
+            self.cycle.message_event.set()
+        if mine and not self.transport.is_closing():
+            self.transport.write(_answer(problem))
+        self.transport.close()
+
+
+def _answer(problem: Problem) -> bytes:
+    request_id = secrets.token_hex(16)
+    body = msgspec.json.encode(document(problem, request_id))
+    fields = dict((*SECURITY, *headers(problem)))
+    fields |= {b"connection": b"close", b"x-request-id": request_id.encode(), b"content-length": b"%d" % len(body)}
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in fields.items())
+    return STATUS_LINE[problem.status] + lines + b"\r\n" + body

@@ -1,0 +1,137 @@
+"""An API key's life: what it may do, how long, when it was last used, and how it is replaced without a gap."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from app.api.call import Site
+from app.api.http import Door
+from app.api.logs import Log
+from app.api.metrics import Metrics
+from app.api.operations import OPERATIONS
+from app.apikeys import MAX_KEYS
+from app.model import DAY, HOUR, MINUTE, SCOPES, SECOND
+from app.runtime import now_ms, open_runtime
+from app.settings import Settings
+from tests.api.world import bearer
+from tests.service import ADMIN_KEY, environment
+
+
+class Desk:
+    """An operator at a service whose clock the test turns."""
+
+    def __init__(self) -> None:
+        self.now = now_ms()
+        self.http: httpx.AsyncClient
+        self.keys = ""
+
+    async def ask(self, method: str, path: str = "", **json: Any) -> httpx.Response:
+        return await self.http.request(method, self.keys + path, json=json or None, headers=bearer(ADMIN_KEY))
+
+    async def make(self, **json: Any) -> dict[str, Any]:
+        answer = await self.ask("POST", name="backend", **json)
+        assert answer.status_code == 201, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def listed(self) -> dict[str, dict[str, Any]]:
+        return {key["id"]: key for key in (await self.ask("GET")).json()["data"]}
+
+    async def works(self, key: dict[str, Any], path: str = "/v1/sessions") -> int:
+        return (await self.http.get(path, headers=bearer(key["key"]))).status_code
+
+
+@pytest.fixture
+async def desk(valkey_url: str) -> AsyncIterator[Desk]:
+    found = Desk()
+    settings = Settings.from_env(environment(valkey_url, HELLOJOHN_ISSUER="https://sessions.example"))
+    async with open_runtime(settings, lambda: found.now) as runtime:
+        door = Door(OPERATIONS, Site(Metrics(), b"{}", b"", runtime), lambda: found.now, Log("error"))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://api") as http:
+            tenant = await runtime.tenants.create("Acme", found.now)
+            found.http, found.keys = http, f"/v1/admin/tenants/{tenant.id}/api-keys"
+            yield found
+
+
+async def test_a_key_may_do_everything_unless_told_otherwise(desk: Desk) -> None:
+    whole, narrow = await desk.make(), await desk.make(scopes=["stats:read"])
+    assert whole["scopes"] == list(SCOPES)
+    assert narrow["scopes"] == ["stats:read"]
+    assert await desk.works(whole) == 200
+    assert await desk.works(narrow, "/v1/admin/stats") == 200
+    refused = await desk.http.get("/v1/sessions", headers=bearer(narrow["key"]))
+    assert refused.status_code == 403
+    assert refused.headers["www-authenticate"].endswith('error="insufficient_scope", scope="sessions:read"')
+
+
+@pytest.mark.parametrize("json", [{"scopes": []}, {"scopes": ["root"]}, {"expires_in": "1s"}, {"expires_in": "x"}])
+async def test_a_key_with_rubbish_for_terms_is_not_made(desk: Desk, json: dict[str, Any]) -> None:
+    answer = await desk.ask("POST", name="backend", **json)
+    assert (answer.status_code, answer.json()["field"].split("[")[0]) == (422, next(iter(json)))
+    assert await desk.listed() == {}
+
+
+async def test_a_key_expires_to_the_millisecond_and_looks_like_any_bad_key(desk: Desk) -> None:
+    made = await desk.make(expires_in="1h")
+    for offset, status in ((-1, 200), (0, 401), (DAY, 401)):
+        began, desk.now = desk.now, desk.now + HOUR + offset
+        assert await desk.works(made) == status
+        desk.now = began
+    assert (await desk.listed())[made["id"]]["expires_at"] == made["expires_at"] != None  # noqa: E711
+
+
+async def test_rotation_leaves_both_keys_alive_until_the_overlap_ends(desk: Desk) -> None:
+    old = await desk.make(scopes=["sessions:read"], mode="test")
+    new = (await desk.ask("POST", f"/{old['id']}/rotate", overlap="1h")).json()
+    assert (new["name"], new["scopes"], new["key"][:8]) == ("backend", ["sessions:read"], "sk_test_")
+    assert [await desk.works(old), await desk.works(new)] == [200, 200]
+    desk.now += HOUR
+    assert [await desk.works(old), await desk.works(new)] == [401, 200]
+    assert (await desk.ask("POST", f"/{old['id']}/rotate", overlap="1h")).status_code == 404
+
+
+async def test_a_successor_lives_as_long_as_its_parent_did_and_never_lengthens_it(desk: Desk) -> None:
+    old = await desk.make(expires_in="1h")
+    new = (await desk.ask("POST", f"/{old['id']}/rotate", overlap="90d")).json()
+    assert new["expires_at"] == old["expires_at"]
+    assert (await desk.listed())[old["id"]]["expires_at"] == old["expires_at"]
+
+
+async def test_a_rotated_key_can_still_be_revoked_at_once(desk: Desk) -> None:
+    old = await desk.make()
+    await desk.ask("POST", f"/{old['id']}/rotate", overlap="1h")
+    assert (await desk.ask("DELETE", f"/{old['id']}")).status_code == 204
+    assert await desk.works(old) == 401
+
+
+async def test_the_last_use_is_known_to_the_minute_and_costs_no_request_a_write(desk: Desk) -> None:
+    made = await desk.make()
+    assert (await desk.listed())[made["id"]]["last_used_at"] is None
+    shown = []
+    for step in (0, 59 * SECOND, SECOND, 2 * MINUTE):
+        desk.now += step
+        for _ in range(5):
+            assert await desk.works(made) == 200
+        shown.append((await desk.listed())[made["id"]]["last_used_at"])
+    assert shown[0] is not None
+    assert shown[0] == shown[1] < shown[2] < shown[3]
+
+
+async def test_a_list_shows_enough_to_tell_keys_apart_and_no_secret(desk: Desk) -> None:
+    made = await desk.make()
+    text = (await desk.ask("GET")).text
+    assert made["key"] not in text
+    assert made["key"][25:65] not in text
+    assert re.fullmatch(r"sk_live_….{4}", (await desk.listed())[made["id"]]["hint"])
+
+
+async def test_a_tenant_has_a_bounded_number_of_living_keys(desk: Desk) -> None:
+    made = [await desk.make() for _ in range(MAX_KEYS)]
+    assert (await desk.ask("POST", name="one too many")).status_code == 409
+    await desk.ask("DELETE", f"/{made[0]['id']}")
+    assert (await desk.ask("POST", name="again")).status_code == 201

@@ -92,14 +92,15 @@ class ApiKeys:
         if form is None or checksum(text[:-7]) != form[4]:
             raise InvalidApiKey
         key = await self._known.get(form[2], now)
-        if not self._fits(form[2], form[3], key) or key is None or not key.lives(now):
+        digest = self._fitting(form[2], form[3], key)
+        if digest is None or key is None or not key.lives(now):
             raise InvalidApiKey
         try:
             tenant = await self._tenants.get(key.tenant_id, now)
         except TenantNotFound:
             raise InvalidApiKey from None
         if now - self._noted.get(key.id, 0) >= MINUTE:
-            self._note(key, now)
+            self._note(key, digest, now)
         return key, tenant
 
     async def flush(self) -> None:
@@ -141,19 +142,27 @@ class ApiKeys:
             raise ApiKeyNotFound
         return key
 
-    def _fits(self, key_id: str, secret: str, key: ApiKey | None) -> bool:
-        """In the same time whether there is such a key or not."""
+    def _fitting(self, key_id: str, secret: str, key: ApiKey | None) -> bytes | None:
+        """The digest that a good key should have. In the same time whether there is such a key or not."""
         kept = bytes(32) if key is None else key.digest
-        return any([hmac.compare_digest(_digest(pepper, key_id, secret), kept) for pepper in self._peppers])
+        digests = [_digest(pepper, key_id, secret) for pepper in self._peppers]
+        good = [hmac.compare_digest(digest, kept) for digest in digests]
+        return digests[0] if any(good) else None
 
-    def _note(self, key: ApiKey, now: int) -> None:
+    def _note(self, key: ApiKey, digest: bytes, now: int) -> None:
         """Beside the request, at most once a minute for each key; what is lost with the store is not repeated."""
         if len(self._noted) >= _NOTED:
             self._noted.clear()
         self._noted[key.id] = now
-        task = asyncio.create_task(self._registry.note_api_key_use(key.tenant_id, key.id, now))
+        task = asyncio.create_task(self._keep(key, digest, now))
         self._noting.add(task)
         task.add_done_callback(self._done)
+
+    async def _keep(self, key: ApiKey, digest: bytes, now: int) -> None:
+        """That a key was used; and its digest under the first pepper, if it is under another."""
+        await self._registry.note_api_key_use(key.tenant_id, key.id, now)
+        if digest != key.digest:
+            await self._registry.change_api_key(key.id, lambda old: msgspec.structs.replace(old, digest=digest))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._noting.discard(task)

@@ -11,12 +11,14 @@ _MAC_BYTES = 12
 
 
 class Cursors:
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    """`keys`: cursors are sealed with the first and opened with any."""
+
+    def __init__(self, *keys: bytes) -> None:
+        self._keys = keys
 
     def seal(self, position: str, *terms: str | None) -> str:
         """An opaque cursor for `position` in the list that `terms` describe (tenant, filters)."""
-        return urlsafe_b64encode(self._mac(position, terms) + position.encode()).decode().rstrip("=")
+        return urlsafe_b64encode(_mac(self._keys[0], position, terms) + position.encode()).decode().rstrip("=")
 
     def open(self, cursor: str, *terms: str | None) -> str:
         """The position again. Raises `ValidationError` for anything that `seal` did not make for these terms."""
@@ -25,10 +27,11 @@ class Cursors:
             position = raw[_MAC_BYTES:].decode()
         except ValueError:
             raise ValidationError("cursor is not one of this list", field="cursor") from None
-        if not hmac.compare_digest(raw[:_MAC_BYTES], self._mac(position, terms)):
+        if not any([hmac.compare_digest(raw[:_MAC_BYTES], _mac(key, position, terms)) for key in self._keys]):
             raise ValidationError("cursor is not one of this list", field="cursor")
         return position
 
-    def _mac(self, position: str, terms: tuple[str | None, ...]) -> bytes:
-        text = "\0".join([position, *("" if term is None else term for term in terms)])
-        return hmac.digest(self._key, text.encode(), "sha256")[:_MAC_BYTES]
+
+def _mac(key: bytes, position: str, terms: tuple[str | None, ...]) -> bytes:
+    text = "\0".join([position, *("" if term is None else term for term in terms)])
+    return hmac.digest(key, text.encode(), "sha256")[:_MAC_BYTES]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -44,11 +45,12 @@ class _Ring(msgspec.Struct):
 
 
 class KeyRing:
-    """The signing keys, re-read at most once per `PROPAGATION_MS`."""
+    """The signing keys, re-read at most once per `PROPAGATION_MS`. They are sealed under the first of the deployment's
+    secrets and opened under any."""
 
-    def __init__(self, registry: Registry, secret: bytes) -> None:
+    def __init__(self, registry: Registry, *deployment: bytes) -> None:
         self._registry = registry
-        self._seal = AESGCM(derive(secret, "signing keys"))
+        self._seals = [AESGCM(derive(secret, "signing keys")) for secret in deployment]
         self._ring: _Ring | None = None
         self._reading: asyncio.Task[_Ring] | None = None
 
@@ -97,8 +99,11 @@ class KeyRing:
         raise Conflict
 
     async def rotate_if_due(self, now: int) -> bool:
-        """Rotate a key of 14 days, drop those that no living token can name; whether anything changed."""
+        """Rotate a key of 14 days, drop those that no living token can name, seal anew those under another secret;
+        whether anything changed."""
         ring = await self._current(now, fresh=True)
+        if await self._reseal(ring):
+            return True
         followers = zip(ring.sealed, ring.sealed[1:], strict=False)
         gone = {key.kid for key, follower in followers if follower.sign_from + _KEEP <= now}
         dropped = bool(gone) and await self._put(ring, [key for key in ring.sealed if key.kid not in gone])
@@ -157,18 +162,32 @@ class KeyRing:
     def _make(self, now: int, sign_from: int) -> SealedKey:
         key = OKPKey.generate_key("Ed25519", auto_kid=True)
         kid = str(key.kid)
-        nonce = secrets.token_bytes(12)
         private = msgspec.json.encode(key.as_dict(private=True))
-        sealed = nonce + self._seal.encrypt(nonce, private, kid.encode())
+        sealed = self._sealed(kid, private)
         x = str(key.as_dict(private=False)["x"])
         return SealedKey(kid=kid, x=x, sealed=sealed, created_at=now, sign_from=sign_from)
 
     def _open(self, key: SealedKey) -> OKPKey:
-        try:
-            private = self._seal.decrypt(key.sealed[:12], key.sealed[12:], key.kid.encode())
-        except InvalidTag:
-            raise UnsealError("the signing keys were sealed under another HELLOJOHN_SECRET") from None
-        return OKPKey.import_key(msgspec.json.decode(private))
+        return OKPKey.import_key(msgspec.json.decode(self._private(key)[0]))
+
+    def _private(self, key: SealedKey) -> tuple[bytes, int]:
+        """What is sealed, and under which secret. Raises `UnsealError`."""
+        for under, seal in enumerate(self._seals):
+            with suppress(InvalidTag):
+                return seal.decrypt(key.sealed[:12], key.sealed[12:], key.kid.encode()), under
+        raise UnsealError("the signing keys were sealed under another HELLOJOHN_SECRET")
+
+    def _sealed(self, kid: str, private: bytes) -> bytes:
+        nonce = secrets.token_bytes(12)
+        return nonce + self._seals[0].encrypt(nonce, private, kid.encode())
+
+    async def _reseal(self, ring: _Ring) -> bool:
+        """Bring every key under the first secret; whether any was under another."""
+        opened = [(key, *self._private(key)) for key in ring.sealed]
+        if not any(under for _, _, under in opened):
+            return False
+        again = [msgspec.structs.replace(key, sealed=self._sealed(key.kid, private)) for key, private, _ in opened]
+        return await self._put(ring, again)
 
 
 def _active(sealed: list[SealedKey], now: int) -> SealedKey:

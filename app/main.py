@@ -95,13 +95,10 @@ class _Server(uvicorn.Server):
             self._site.closing, self._until = True, monotonic() + _DRAIN_S
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % 10 == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in [*self.server_state.connections]:
-                if isinstance(connection, GuardedProtocol):
-                    connection.overdue(now)
         if self._site.closing and self._drained():
             self.should_exit = True
+        if counter % 10 == 0:
+            GuardedProtocol.look_after(self.server_state.connections)
         return await super().on_tick(counter)
 
     def _drained(self) -> bool:

@@ -36,6 +36,7 @@ Scope = Literal[
     "config:read",
     "config:write",
     "stats:read",
+    "audit:read",
 ]
 
 REASONS: Final[tuple[Reason, ...]] = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterable
 from typing import Final
 
 import httptools
@@ -64,10 +65,13 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._bytes = 0
 
-    def overdue(self, now: float) -> None:
-        """Let go of a connection whose head has been coming for too long. Called every second."""
-        if self._since is not None and now - self._since > HEAD_SECONDS:
-            self._refuse(RequestTimeout())
+    @staticmethod
+    def look_after(connections: Iterable[object]) -> None:
+        """Let go of those whose head has been coming for too long. Called every second."""
+        now = asyncio.get_running_loop().time()
+        for one in [*connections]:
+            if isinstance(one, GuardedProtocol) and one._since is not None and now - one._since > HEAD_SECONDS:
+                one._refuse(RequestTimeout())
 
     def _check_size(self) -> None:
         if self._heading and len(self.url) > MAX_TARGET:

@@ -10,6 +10,7 @@ import msgspec
 
 from app.activity import Activity
 from app.apikeys import ApiKeys
+from app.audit import Audit
 from app.cursors import Cursors
 from app.device import Locator, device_type
 from app.feed import Feed
@@ -17,6 +18,7 @@ from app.keys import KeyRing, derive
 from app.reader import Reader
 from app.sessions import Sessions
 from app.settings import Settings
+from app.store.audit import AuditLog
 from app.store.base import Registry, SessionStore
 from app.store.doorbell import Doorbell
 from app.store.log import EventLog
@@ -36,6 +38,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     upkeep: Upkeep
     tenants: Tenants
     api_keys: ApiKeys
+    audit: Audit
     keys: KeyRing
     registry: Registry
     clock: Callable[[], int]
@@ -60,10 +63,10 @@ async def open_runtime(
     wire = wire or await open_wire(settings.redis_url, settings.redis_timeout_ms)
     locator = Locator(settings.geoip_file)
     store, registry = store or RedisSessionStore(wire, settings.retention_ms), RedisRegistry(wire)
-    cursors = Cursors(derive(settings.secret, "cursors"))
-    keys = KeyRing(registry, settings.secret)
+    cursors = Cursors(*(derive(secret, "cursors") for secret in settings.secrets))
+    keys = KeyRing(registry, *settings.secrets)
     tenants = Tenants(registry, store)
-    api_keys = ApiKeys(registry, tenants, derive(settings.secret, "api keys"))
+    api_keys = ApiKeys(registry, tenants, *(derive(secret, "api keys") for secret in settings.secrets))
     upkeep = Upkeep(store, registry, tenants)
     log = EventLog(wire)
     reader = Reader(
@@ -75,7 +78,7 @@ async def open_runtime(
         registry=registry,
         tenants=tenants,
         access=AccessTokens(keys, settings.issuer),
-        refresh=RefreshTokens(settings.secret),
+        refresh=RefreshTokens(*settings.secrets),
         cursors=cursors,
         activity=Activity(store, clock),
         device_of=device_type,
@@ -90,6 +93,7 @@ async def open_runtime(
             upkeep=upkeep,
             tenants=tenants,
             api_keys=api_keys,
+            audit=Audit(AuditLog(wire), cursors, *(derive(secret, "audit") for secret in settings.secrets)),
             keys=keys,
             registry=registry,
             clock=clock,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from app.client.claims import changed
 from app.cursors import Cursors
 from app.errors import (
     Conflict,
+    IdempotencyKeyReused,
     InvalidToken,
     Problem,
     RefreshTokenInvalid,
@@ -38,7 +40,7 @@ from app.model import (
     shard_in,
     shard_of,
 )
-from app.store.base import Once, Registry, SessionStore, Touch
+from app.store.base import Created, Once, Registry, SessionStore, Touch
 from app.tenants import Tenants
 from app.tokens import AccessTokens, RefreshTokens
 
@@ -140,14 +142,11 @@ class Sessions:
             last_active_at=now,
             **details,
         )
-        once = None if idempotency_key is None else _once(new, idempotency_key)
-        secret, digest = self._refresh.start(idempotency_key and f"{tenant.id}\0{new.user_id}\0{idempotency_key}")
-        created = await self._store.create(session, digest, rules, now, once)
+        created, first = await self._begin(session, rules, now, _asked(new), idempotency_key)
         if created.session.end_reason is not None:
             raise SessionEnded
         if created.session.generation:
             raise Conflict("The session that this call has made is in use already")
-        first = self._refresh.first(created.session.id, tenant.id, new.user_id, secret)
         return await self._issue(created.session, rules, now, first, created.evicted)
 
     async def refresh(self, refresh_token: str, now: int, tenant_id: str | None = None) -> Issued:
@@ -302,6 +301,21 @@ class Sessions:
         self._activity.note(session, tenant.rules, now)
         return session
 
+    async def _begin(
+        self, session: Session, rules: Rules, now: int, asked: str, idempotency_key: str | None
+    ) -> tuple[Created, str]:
+        """The session in the store, and its first refresh token: under the secret that an earlier call with the same
+        key was made under, if there was one."""
+        name = idempotency_key and f"{session.tenant_id}\0{session.user_id}\0{idempotency_key}"
+        owner = session.tenant_id, session.user_id
+        for under in self._refresh.unders:
+            secret, digest = self._refresh.start(name, under)
+            once = Once(_hashed(idempotency_key), _hashed(asked + digest.hex())) if idempotency_key else None
+            with suppress(IdempotencyKeyReused):
+                created = await self._store.create(session, digest, rules, now, once)
+                return created, self._refresh.first(created.session.id, *owner, secret, under)
+        raise IdempotencyKeyReused
+
     async def _issue(
         self,
         session: Session,
@@ -320,9 +334,12 @@ class Sessions:
         )
 
 
-def _once(new: NewSession, idempotency_key: str) -> Once:
-    asked = msgspec.json.encode(new, order="deterministic")
-    return Once(*(blake2b(text, digest_size=16).hexdigest() for text in (idempotency_key.encode(), asked)))
+def _asked(new: NewSession) -> str:
+    return msgspec.json.encode(new, order="deterministic").decode()
+
+
+def _hashed(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _leads_to(session_id: str, tenant_id: str, user_id: str) -> bool:

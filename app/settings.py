@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
@@ -24,12 +28,14 @@ class SettingError(ValueError):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """`secret` feeds every derived key (HKDF); `issuer` is the `iss` of every access token."""
+    """`secret` feeds every derived key (HKDF); what was made under `other_secret` is good as well. `issuer` is
+    the `iss` of every access token."""
 
     redis_url: str
     secret: bytes
     admin_key: str
     issuer: str
+    other_secret: bytes | None = None
     environment: Environment = "development"
     arq_redis_url: str | None = None
     host: str = "127.0.0.1"
@@ -42,16 +48,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     proxies: tuple[Network, ...] = ()
     failures_per_minute: int = 300
 
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The one to make things under, then the one that is good as well."""
+        return (self.secret,) if self.other_secret is None else (self.secret, self.other_secret)
+
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
         environment = _choice(env, "HELLOJOHN_ENV", ("development", "production"), "development")
         port = _number(env, "PORT", 8000, 1, 65_535)
+        secret, admin_key = _secret(env, environment), _admin_key(env, environment)
+        if admin_key.encode().removeprefix(b"mk_live_") in secret or secret in admin_key.encode():
+            raise SettingError("HELLOJOHN_ADMIN_KEY must not be made of HELLOJOHN_SECRET")
         return cls(
             environment=environment,  # type: ignore[arg-type]
             redis_url=_url(env, "REDIS_URL", "redis://127.0.0.1:6379/0"),
             arq_redis_url=_url(env, "ARQ_REDIS_URL", None) if env.get("ARQ_REDIS_URL") else None,
-            secret=_secret(env, environment),
-            admin_key=_admin_key(env, environment),
+            secret=secret,
+            admin_key=admin_key,
+            other_secret=_other_secret(env, environment, secret),
             issuer=_issuer(env, environment, port),
             host=env.get("HOST", "127.0.0.1"),
             port=port,
@@ -118,20 +133,48 @@ def _file(env: Mapping[str, str], name: str) -> str | None:
 def _secret(env: Mapping[str, str], environment: str) -> bytes:
     value = env.get("HELLOJOHN_SECRET")
     if value:
-        if len(value) < 32:
-            raise SettingError("HELLOJOHN_SECRET must have at least 32 characters")
-        return value.encode()
+        return _strong("HELLOJOHN_SECRET", value, value, environment).encode()
     if environment == "production":
         raise SettingError("HELLOJOHN_SECRET is required in production")
     return _kept(env, "secret", secrets.token_urlsafe(48)).encode()
 
 
+def _other_secret(env: Mapping[str, str], environment: str, secret: bytes) -> bytes | None:
+    value = env.get("HELLOJOHN_OTHER_SECRET")
+    if not value:
+        return None
+    if value.encode() == secret:
+        raise SettingError("HELLOJOHN_OTHER_SECRET must be another one than HELLOJOHN_SECRET")
+    return _strong("HELLOJOHN_OTHER_SECRET", value, value, environment).encode()
+
+
+def _strong(name: str, value: str, random: str, environment: str) -> str:
+    """`value`, whose part `random` nobody could guess. Development asks for its length only."""
+    if len(random) < 32:
+        raise SettingError(f"{name} must have at least 32 characters")
+    if environment == "production" and _guessable(random):
+        raise SettingError(f"{name} must be random: make one with `openssl rand -base64 48 | tr +/ -_`")
+    return value
+
+
+def _guessable(text: str) -> bool:
+    """Samples, repetitions, rows of a keyboard or an alphabet: what people type when they are asked for a secret."""
+    counts = Counter(text)
+    bits = -sum(count * math.log2(count / len(text)) for count in counts.values())
+    steps = sum(abs(ord(one) - ord(after)) <= 1 for one, after in pairwise(text))
+    repeated = len({text[i : i + 4] for i in range(len(text) - 3)}) < 0.8 * (len(text) - 3)
+    sample = re.search(
+        r"change.?me|example|sample|placeholder|password|replace|insecure|your.?(secret|key)", text, re.I
+    )
+    return bits < 88 or steps > len(text) / 2 or repeated or sample is not None
+
+
 def _admin_key(env: Mapping[str, str], environment: str) -> str:
     value = env.get("HELLOJOHN_ADMIN_KEY")
     if value:
-        if not value.startswith("mk_live_") or len(value) < 40 or not value.isascii():
-            raise SettingError("HELLOJOHN_ADMIN_KEY must be mk_live_ followed by at least 32 characters")
-        return value
+        if not re.fullmatch(r"mk_live_[A-Za-z0-9._~+/-]{32,}", value):
+            raise SettingError("HELLOJOHN_ADMIN_KEY must be mk_live_ followed by at least 32 characters of a token")
+        return _strong("HELLOJOHN_ADMIN_KEY", value, value[8:], environment)
     if environment == "production":
         raise SettingError("HELLOJOHN_ADMIN_KEY is required in production")
     return _kept(env, "admin_key", "mk_live_" + secrets.token_urlsafe(32))

@@ -26,6 +26,7 @@ _VERSION: Final = 1
 _SECRET: Final = 32
 _MAC: Final = 16
 _DIGEST: Final = 16
+_LABEL: Final = 2
 _MAX_CHARS: Final = 512
 _HEAD: Final = struct.Struct(">BIBBB")
 
@@ -68,36 +69,61 @@ class AccessTokens:
 
 
 class Presented(msgspec.Struct, frozen=True, kw_only=True):
-    """A refresh token that we issued, whatever has become of it."""
+    """A refresh token that we issued, whatever has become of it; `under` which of the deployment's secrets."""
 
     session_id: str
     tenant_id: str
     user_id: str
     generation: int
     secret: bytes
+    under: int = 0
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    """What one deployment secret stands for in refresh tokens. `label` names it in a branch."""
+
+    mac: bytes
+    pepper: bytes
+    chain: bytes
+    first: bytes
+    label: bytes
+
+    @classmethod
+    def of(cls, secret: bytes) -> _Keys:
+        return cls(
+            mac=derive(secret, "refresh token MAC"),
+            pepper=derive(secret, "refresh token digest"),
+            chain=derive(secret, "refresh token successor"),
+            first=derive(secret, "refresh token of an idempotency key"),
+            label=derive(secret, "refresh token label")[:_LABEL],
+        )
 
 
 class RefreshTokens:
-    def __init__(self, secret: bytes) -> None:
-        self._mac_key = derive(secret, "refresh token MAC")
-        self._pepper = derive(secret, "refresh token digest")
-        self._chain = derive(secret, "refresh token successor")
-        self._first = derive(secret, "refresh token of an idempotency key")
+    """`deployment`: the secret that new tokens are made under, then those whose tokens are good as well. A token's MAC
+    tells which one it is of; the branch of a rotation tells it of the successor, so that processes which are not yet
+    all on the same secret repeat the same answer."""
 
-    def start(self, name: str | None = None) -> tuple[bytes, bytes]:
+    def __init__(self, *deployment: bytes) -> None:
+        self._keys = [_Keys.of(secret) for secret in deployment]
+        self.unders = range(len(deployment))
+
+    def start(self, name: str | None = None, under: int = 0) -> tuple[bytes, bytes]:
         """Secret and digest of a first token: a fresh one, or for a `name` always the same."""
-        secret = hmac.digest(self._first, name.encode(), "sha256") if name else secrets.token_bytes(_SECRET)
-        return secret, self._digest(secret)
+        keys = self._keys[under]
+        secret = hmac.digest(keys.first, name.encode(), "sha256") if name else secrets.token_bytes(_SECRET)
+        return secret, _digest(keys, secret)
 
-    def first(self, session_id: str, tenant_id: str, user_id: str, secret: bytes) -> str:
+    def first(self, session_id: str, tenant_id: str, user_id: str, secret: bytes, under: int = 0) -> str:
         """The text of a session's first token."""
-        return self._text(session_id, tenant_id, user_id, 0, secret)
+        return _text(self._keys[under], session_id, tenant_id, user_id, 0, secret)
 
     def parse(self, text: str) -> Presented:
         """Raises `RefreshTokenInvalid` for everything that this deployment did not issue."""
         raw = _decoded(text)
         body, mac = raw[:-_MAC], raw[-_MAC:]
-        if not hmac.compare_digest(mac, self._mac(body)):
+        good = [hmac.compare_digest(mac, _mac(keys, body)) for keys in self._keys]
+        if not any(good):
             raise RefreshTokenInvalid
         version, generation, *lengths = _HEAD.unpack_from(body)
         fields = body[_HEAD.size :]
@@ -112,42 +138,47 @@ class RefreshTokens:
             user_id=user_id,
             generation=generation,
             secret=fields[-_SECRET:],
+            under=good.index(True),
         )
 
     def propose(self, presented: Presented) -> Rotation:
         """What to ask of the store: the successor under a fresh random branch."""
-        branch = secrets.token_bytes(8)
+        branch = secrets.token_bytes(8 - _LABEL) + self._keys[0].label
         return Rotation(
             session_id=presented.session_id,
             tenant_id=presented.tenant_id,
             user_id=presented.user_id,
             generation=presented.generation,
-            digest=self._digest(presented.secret),
-            successor=self._digest(self._derived(presented, branch)),
+            digest=_digest(self._keys[presented.under], presented.secret),
+            successor=_digest(self._keys[0], _derived(self._keys[0], presented, branch)),
             branch=branch,
         )
 
     def successor(self, presented: Presented, branch: bytes) -> str:
         """The successor under the branch that the store kept; the same for everyone who asks."""
-        secret = self._derived(presented, branch)
-        return self._text(
-            presented.session_id, presented.tenant_id, presented.user_id, presented.generation + 1, secret
-        )
+        keys = next((keys for keys in self._keys if branch.endswith(keys.label)), self._keys[0])
+        secret = _derived(keys, presented, branch)
+        owner = presented.session_id, presented.tenant_id, presented.user_id
+        return _text(keys, *owner, presented.generation + 1, secret)
 
-    def _text(self, session_id: str, tenant_id: str, user_id: str, generation: int, secret: bytes) -> str:
-        names = [name.encode() for name in (session_id, tenant_id, user_id)]
-        body = b"".join([_HEAD.pack(_VERSION, generation, *map(len, names)), *names, secret])
-        return "rt_" + urlsafe_b64encode(body + self._mac(body)).decode().rstrip("=")
 
-    def _mac(self, body: bytes) -> bytes:
-        return hmac.digest(self._mac_key, body, "sha256")[:_MAC]
+def _text(keys: _Keys, session_id: str, tenant_id: str, user_id: str, generation: int, secret: bytes) -> str:
+    names = [name.encode() for name in (session_id, tenant_id, user_id)]
+    body = b"".join([_HEAD.pack(_VERSION, generation, *map(len, names)), *names, secret])
+    return "rt_" + urlsafe_b64encode(body + _mac(keys, body)).decode().rstrip("=")
 
-    def _digest(self, secret: bytes) -> bytes:
-        return hmac.digest(self._pepper, secret, "sha256")[:_DIGEST]
 
-    def _derived(self, parent: Presented, branch: bytes) -> bytes:
-        material = parent.secret + (parent.generation + 1).to_bytes(4) + branch
-        return hmac.digest(self._chain, material, "sha256")
+def _mac(keys: _Keys, body: bytes) -> bytes:
+    return hmac.digest(keys.mac, body, "sha256")[:_MAC]
+
+
+def _digest(keys: _Keys, secret: bytes) -> bytes:
+    return hmac.digest(keys.pepper, secret, "sha256")[:_DIGEST]
+
+
+def _derived(keys: _Keys, parent: Presented, branch: bytes) -> bytes:
+    material = parent.secret + (parent.generation + 1).to_bytes(4) + branch
+    return hmac.digest(keys.chain, material, "sha256")
 
 
 def _decoded(text: str) -> bytes:

@@ -16,7 +16,7 @@ import httpx
 from app.embedded import dies_with_parent, free_port
 
 ROOT = Path(__file__).parent.parent
-ADMIN_KEY = "mk_live_" + "t" * 40
+ADMIN_KEY = "mk_live_Vq3xL9sTzKfR2mWbY7cHnG4pJd8eAu6oXyBi5tQw"
 SECRET = "a secret of forty characters for testing"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 
 from app.settings import SettingError, Settings
 
+STRONG = "G7kP2xVt9LqZ4mRw8sYb3nHc6dJf1eTa"
 PRODUCTION = {
     "HELLOJOHN_ENV": "production",
-    "HELLOJOHN_SECRET": "s" * 32,
-    "HELLOJOHN_ADMIN_KEY": "mk_live_" + "a" * 32,
+    "HELLOJOHN_SECRET": STRONG,
+    "HELLOJOHN_ADMIN_KEY": "mk_live_Vq3xL9sTzKfR2mWbY7cHnG4pJd8eAu6o",
     "HELLOJOHN_ISSUER": "https://sessions.example.com",
 }
 
@@ -60,7 +62,7 @@ def test_two_data_folders_have_different_secrets(tmp_path: Path) -> None:
 def test_production_takes_every_secret_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Settings.from_env(PRODUCTION)
-    assert settings.secret == b"s" * 32
+    assert settings.secret == STRONG.encode()
     assert settings.issuer == "https://sessions.example.com"
     assert list(tmp_path.iterdir()) == []
 
@@ -101,6 +103,46 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
         Settings.from_env({**PRODUCTION, name: value})
     if name in ("HELLOJOHN_SECRET", "HELLOJOHN_ADMIN_KEY"):
         assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["HELLOJOHN_SECRET", "HELLOJOHN_OTHER_SECRET", "HELLOJOHN_ADMIN_KEY"])
+@pytest.mark.parametrize(
+    "weak",
+    [
+        "a" * 64,
+        "0123456789" * 5,
+        "correct-horse-" * 4,
+        "abcdefghijklmnopqrstuvwxyz0123456789",
+        "changeme-9fK2pQx7Lw4Zt8Vb3Ns6Rd1Y",
+        "your-secret-9fK2pQx7Lw4Zt8Vb3Ns6Rd1Y",
+        "qwertyqwertyqwertyqwertyqwertyqwerty",
+    ],
+)
+def test_production_refuses_a_secret_that_somebody_could_guess(name: str, weak: str) -> None:
+    value = f"mk_live_{weak}" if name == "HELLOJOHN_ADMIN_KEY" else weak
+    with pytest.raises(SettingError, match=f"^{name} must be random") as caught:
+        Settings.from_env({**PRODUCTION, name: value})
+    assert value not in str(caught.value)
+    assert Settings.from_env({**PRODUCTION, name: value, "HELLOJOHN_ENV": "development"})
+
+
+def test_random_secrets_of_every_usual_form_are_taken() -> None:
+    for _ in range(500):
+        for made in (
+            secrets.token_urlsafe(32),
+            secrets.token_hex(32),
+            secrets.token_hex(16),
+            secrets.token_urlsafe(48),
+        ):
+            assert Settings.from_env({**PRODUCTION, "HELLOJOHN_SECRET": made}).secret == made.encode()
+
+
+def test_one_secret_is_not_used_for_two_things() -> None:
+    for admin_key in (f"mk_live_{STRONG}", f"mk_live_{STRONG}x"):
+        with pytest.raises(SettingError, match=r"^HELLOJOHN_ADMIN_KEY must not"):
+            Settings.from_env({**PRODUCTION, "HELLOJOHN_ADMIN_KEY": admin_key})
+    with pytest.raises(SettingError, match=r"^HELLOJOHN_OTHER_SECRET must be another"):
+        Settings.from_env({**PRODUCTION, "HELLOJOHN_OTHER_SECRET": STRONG})
 
 
 @pytest.mark.parametrize(

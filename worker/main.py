@@ -67,7 +67,7 @@ def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
             cron(sweep, second=_EVERY_SECOND, timeout=30, keep_result=0),
             cron(apply_policies, second=_EVERY_SECOND, timeout=3_600, keep_result=0),
             cron(collect_statistics, second=_EVERY_TEN_SECONDS, timeout=30, keep_result=0),
-            cron(rotate_keys, minute=7, second=0, timeout=60, keep_result=0),
+            cron(rotate_keys, minute=7, second=0, timeout=60, keep_result=0, run_at_startup=True),
             cron(repair, hour=3, minute=0, second=0, timeout=3_600, keep_result=0),
         ],
         redis_settings=queue_settings(settings),

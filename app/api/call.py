@@ -9,6 +9,7 @@ import msgspec
 
 from app.api.auth import Caller
 from app.api.failures import Failures
+from app.audit import OPERATOR, Entry
 from app.errors import InsufficientScope, StoreUnavailable, ValidationError
 from app.model import Session, Tenant
 
@@ -73,6 +74,22 @@ class Call(msgspec.Struct):
         if self.caller.tenant is None:
             raise ValidationError("X-Tenant-ID must name a tenant", field="X-Tenant-ID")
         return self.caller.tenant
+
+    async def audit(
+        self, action: str, target: str, tenant_id: str | None = None, before: Any = None, after: Any = None
+    ) -> None:
+        """Put a change on record, in the tenant's log or the operator's. `before` and `after`: structs or dicts. Made
+        before the answer, so that a change that was acknowledged is on record."""
+        entry = Entry(
+            at=self.now,
+            actor="admin" if self.caller.key is None else self.caller.key.id,
+            action=action,
+            target=target,
+            request_id=self.context.request_id,
+            before=None if before is None else msgspec.to_builtins(before),
+            after=None if after is None else msgspec.to_builtins(after),
+        )
+        await self.runtime.audit.record(tenant_id or OPERATOR, entry)
 
     @property
     def session(self) -> Session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from app.api.call import Call
 from app.api.limits import rfc3339
@@ -25,16 +25,22 @@ async def create_api_key(call: Call) -> ApiKeyView:
     body: NewApiKey = call.body
     scopes = None if body.scopes is None else frozenset(body.scopes)
     made = await call.runtime.api_keys.create(tenant_id(call), body.name, call.now, body.mode, scopes, body.expires_in)
-    return ApiKeyView.new(*made)
+    view = ApiKeyView.new(*made)
+    await call.audit("api_key.created", view.id, view.tenant_id, after=_terms(view))
+    return view
 
 
 async def rotate_api_key(call: Call) -> ApiKeyView:
     body: RotateApiKey = call.body
-    return ApiKeyView.new(*await call.runtime.api_keys.rotate(tenant_id(call), _key_id(call), body.overlap, call.now))
+    old = _key_id(call)
+    view = ApiKeyView.new(*await call.runtime.api_keys.rotate(tenant_id(call), old, body.overlap, call.now))
+    await call.audit("api_key.rotated", old, view.tenant_id, after={"successor": view.id, **_terms(view)})
+    return view
 
 
 async def revoke_api_key(call: Call) -> None:
     await call.runtime.api_keys.revoke(tenant_id(call), _key_id(call), call.now)
+    await call.audit("api_key.revoked", _key_id(call), tenant_id(call))
 
 
 async def signing_keys(call: Call) -> SigningKeyList:
@@ -52,7 +58,9 @@ async def signing_keys(call: Call) -> SigningKeyList:
 
 
 async def rotate_signing_key(call: Call) -> Rotated:
-    return Rotated(kid=await call.runtime.keys.rotate(call.now))
+    kid = await call.runtime.keys.rotate(call.now)
+    await call.audit("signing_key.rotated", kid)
+    return Rotated(kid=kid)
 
 
 async def remove_signing_key(call: Call) -> None:
@@ -60,6 +68,12 @@ async def remove_signing_key(call: Call) -> None:
     if not _ID.fullmatch(kid):
         raise SigningKeyNotFound
     await call.runtime.keys.remove(kid, call.now)
+    await call.audit("signing_key.removed", kid)
+
+
+def _terms(view: ApiKeyView) -> dict[str, Any]:
+    """What is put on record of a new key: all but the key."""
+    return {"name": view.name, "hint": view.hint, "scopes": view.scopes, "expires_at": view.expires_at}
 
 
 def _key_id(call: Call) -> str:

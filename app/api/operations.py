@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.api import events, keys, me, public, sessions, tenants
+from app.api import audit, events, keys, me, public, sessions, tenants
 from app.api.operation import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -13,5 +13,6 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *me.OPERATIONS,
     *tenants.OPERATIONS,
     *keys.OPERATIONS,
+    *audit.OPERATIONS,
     *public.OPERATIONS,
 )

@@ -137,7 +137,10 @@ async def body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
         raise UnsupportedMediaType("The body may have no content coding")
     if not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
         raise UnsupportedMediaType
-    if int(headers.get(b"content-length", b"0")) > MAX_BODY:
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit():
+        raise MalformedRequest("Content-Length is no number", field="content-length")
+    if len(length) > 18 or int(length) > MAX_BODY:
         raise BodyTooLarge
     try:
         async with asyncio.timeout(_BODY_SECONDS):

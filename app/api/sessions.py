@@ -95,7 +95,9 @@ async def delete(call: Call) -> None:
 async def revoke(call: Call) -> Revoked:
     body: RevokeSessions = call.body
     if body.user_id is None:
-        return Revoked(revoked=await call.runtime.sessions.revoke_all(call.tenant, call.now), session_ids=[])
+        ended_all = await call.runtime.sessions.revoke_all(call.tenant, call.now)
+        await call.audit("sessions.revoked", call.tenant.id, call.tenant.id, after={"revoked": ended_all})
+        return Revoked(revoked=ended_all, session_ids=[])
     ended = await call.runtime.sessions.revoke_user(
         call.tenant, body.user_id, body.except_session_id, body.reason or "user_revoked", call.now
     )

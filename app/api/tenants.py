@@ -19,8 +19,7 @@ async def own_config(call: Call) -> ConfigView:
 
 
 async def change_own_config(call: Call) -> ConfigView:
-    body: ConfigChange = call.body
-    return ConfigView.of(await call.runtime.tenants.set_policy(call.tenant.id, body.changes(), call.now))
+    return await _change_policy(call, call.tenant.id)
 
 
 async def stats(call: Call) -> Stats:
@@ -44,7 +43,9 @@ async def page(call: Call) -> TenantPage:
 
 async def create(call: Call) -> TenantView:
     body: TenantName = call.body
-    return TenantView.of(await call.runtime.tenants.create(body.name, call.now))
+    view = TenantView.of(await call.runtime.tenants.create(body.name, call.now))
+    await call.audit("tenant.created", view.id, after={"name": view.name})
+    return view
 
 
 async def get(call: Call) -> TenantView:
@@ -53,11 +54,15 @@ async def get(call: Call) -> TenantView:
 
 async def rename(call: Call) -> TenantView:
     body: TenantName = call.body
-    return TenantView.of(await call.runtime.tenants.rename(tenant_id(call), body.name, call.now))
+    before = await call.runtime.tenants.get(tenant_id(call), call.now)
+    view = TenantView.of(await call.runtime.tenants.rename(before.id, body.name, call.now))
+    await call.audit("tenant.renamed", view.id, view.id, {"name": before.name}, {"name": view.name})
+    return view
 
 
 async def delete(call: Call) -> None:
     await call.runtime.tenants.delete(tenant_id(call), call.now)
+    await call.audit("tenant.deleted", tenant_id(call))
 
 
 async def config(call: Call) -> ConfigView:
@@ -65,9 +70,16 @@ async def config(call: Call) -> ConfigView:
 
 
 async def change_config(call: Call) -> ConfigView:
+    return await _change_policy(call, tenant_id(call))
+
+
+async def _change_policy(call: Call, tenant_id: str) -> ConfigView:
+    """`before` is as this process knew it, up to half a second old."""
     body: ConfigChange = call.body
-    tenant = await call.runtime.tenants.set_policy(tenant_id(call), body.changes(), call.now)
-    return ConfigView.of(tenant)
+    before = ConfigView.of(await call.runtime.tenants.get(tenant_id, call.now))
+    after = ConfigView.of(await call.runtime.tenants.set_policy(tenant_id, body.changes(), call.now))
+    await call.audit("config.changed", tenant_id, tenant_id, before, after)
+    return after
 
 
 def tenant_id(call: Call) -> str:

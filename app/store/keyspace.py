@@ -64,5 +64,9 @@ def api_key_uses(tenant_id: str) -> str:
     return f"hj:apikeyuses:{tenant_id}"
 
 
+def audit(name: str) -> str:
+    return f"hj:audit:{name}"
+
+
 def stats(tenant_id: str, hour: int) -> str:
     return f"hj:stats:{tenant_id}:{hour}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import httpx
 import schemathesis
 
 _HTTP = httpx.Client(base_url=os.environ["HELLOJOHN_URL"], trust_env=False, timeout=10)
+_TENANT = re.compile(r"tnt_[0-9A-Z]{26}")
 _ADMIN = {"Authorization": f"Bearer {os.environ['ADMIN_KEY']}"}
 
 
@@ -51,3 +53,5 @@ class Holder:
 
     def set(self, case: Any, data: str, context: Any) -> None:
         case.headers["Authorization"] = f"Bearer {data}"
+        if _TENANT.fullmatch(str(case.headers.get("X-Tenant-ID", ""))):
+            del case.headers["X-Tenant-ID"]  # well-formed and some other tenant's: 403 and nothing more to be seen

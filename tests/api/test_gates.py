@@ -114,6 +114,7 @@ MALFORMED = {
     "a list of lengths": POST + HOST + JSON + b"Content-Length: 2, 2\r\n" + END + b"{}",
     "a signed length": POST + HOST + JSON + b"Content-Length: +2\r\n" + END + b"{}",
     "a negative length": POST + HOST + JSON + b"Content-Length: -2\r\n" + END + b"{}",
+    "no length": POST + HOST + JSON + b"Content-Length:\r\n" + END + b"{}",
     "another coding before chunked": POST + HOST + JSON + b"Transfer-Encoding: gzip, chunked\r\n" + END + CHUNKS,
     "another coding after chunked": POST + HOST + JSON + b"Transfer-Encoding: chunked, gzip\r\n" + END + CHUNKS,
     "an unknown coding": POST + HOST + JSON + b"Transfer-Encoding: xchunked\r\n" + END + CHUNKS,

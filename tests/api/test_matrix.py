@@ -36,6 +36,7 @@ class Row:
     scope: str | None = None
     absent: Expected = (404, "session_not_found")
     targets: tuple[str, ...] = ("own",)
+    alone: bool = False  # the operator need not name a tenant
 
 
 def at(path: str, **json: Any) -> Build:
@@ -157,6 +158,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "getConfig": (Row(BOTH, 200, at("/v1/admin/config"), "config:read"),),
     "updateConfig": (Row(BOTH, 200, at("/v1/admin/config", on_limit="evict"), "config:write"),),
     "getStats": (Row(BOTH, 200, at("/v1/admin/stats"), "stats:read"),),
+    "listAudit": (Row(BOTH, 200, at("/v1/admin/audit?limit=1"), "audit:read", alone=True),),
     "listTenants": (Row(ADMIN, 200, at(f"{TENANTS}?limit=1")),),
     "createTenant": (Row(ADMIN, 201, at(TENANTS, name="n")),),
     "getTenant": (Row(ADMIN, 200, on_tenant(TENANTS + "/{}"), None, NO_TENANT, ("own", "random")),),
@@ -187,6 +189,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "getDocument": (Row(ANYONE, 200, at("/openapi.json")),),
     "getDocumentation": (Row(ANYONE, 200, at("/docs")),),
 }
+SHARED = ("getJwks", "getServerMetadata", "getDocument")
 KINDS = {"key": KEY, "user": USER, "admin": ADMIN, "key_or_admin": BOTH, "optional_key": ANYONE, "none": ANYONE}
 
 
@@ -220,7 +223,7 @@ async def test_the_whole_matrix_is_as_declared(world: World, capsys: pytest.Capt
                     answers[target] = answer = await world.call(operation.method, path, credential, **more)
                     cells += 1
                     expected = expectation(operation, row, credential, target)
-                    if not fits(answer, expected):
+                    if not fits(answer, expected) or not well_behaved(operation, answer):
                         wrong.append((operation.name, credential.name, target, expected, said(answer)))
                 wrong += [(operation.name, credential.name, *pair) for pair in tell_apart(row, credential, answers)]
     assert wrong == []
@@ -244,7 +247,9 @@ def expectation(operation: Operation, row: Row, credential: Credential, target: 
     if credential.refused is not None:
         return 403, credential.refused
     if operation.credential == "key_or_admin" and kind == "admin":
-        return {"admin": (422, "validation_error"), "admin of none": NO_TENANT}.get(credential.kind, (row.good, None))
+        if credential.kind == "admin of none":
+            return NO_TENANT
+        return (422, "validation_error") if credential.kind == "admin" and not row.alone else (row.good, None)
     reachable = target == credential.tenant if kind != "admin" else target == "own"
     return (row.good, None) if reachable or len(row.targets) == 1 else row.absent
 
@@ -275,6 +280,21 @@ def fits(answer: httpx.Response, expected: Expected) -> bool:
     if code is None:
         return True
     return bool(answer.headers["content-type"] == "application/problem+json" and answer.json()["code"] == code)
+
+
+def well_behaved(operation: Operation, answer: httpx.Response) -> bool:
+    """What every answer has and what none has: no cache and no other origin unless all may read it, no private key."""
+    found, public = answer.headers, operation.name in SHARED and answer.status_code == 200
+    return (
+        found["cache-control"] == ("public, max-age=300" if public else "no-store")
+        and found["x-content-type-options"] == "nosniff"
+        and found["referrer-policy"] == "no-referrer"
+        and "default-src 'none'" in found["content-security-policy"]
+        and ("access-control-allow-origin" in found) == public
+        and "server" not in found
+        and (answer.status_code != 401 or found["www-authenticate"].startswith("Bearer realm="))
+        and '"d":' not in answer.text
+    )
 
 
 def tell_apart(

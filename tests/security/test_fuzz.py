@@ -126,6 +126,16 @@ def test_the_query_is_read_or_refused(raw: bytes) -> None:
     assert all(isinstance(name, str) for name in found)
 
 
+@pytest.mark.parametrize("length", [b"", b"+2", b"2_0", b" 2", b"-1", "２".encode(), b"x", b"9" * 5_000])
+async def test_a_length_that_is_no_number_is_refused(length: bytes) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    with pytest.raises(Problem) as refused:
+        await request.body({b"content-type": b"application/json", b"content-length": length}, receive)
+    assert refused.value.status in (400, 413)
+
+
 @fuzz
 @given(st.lists(st.tuples(st.sampled_from([b"host", b"authorization", b"x"]) | st.binary(), st.binary()), max_size=120))
 def test_headers_are_read_or_refused(pairs: list[tuple[bytes, bytes]]) -> None:

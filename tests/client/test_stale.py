@@ -115,6 +115,15 @@ async def test_a_service_that_dies_leaves_the_policy(valkey_url: str, caplog: py
     assert "the event stream broke" in caplog.text
 
 
+async def test_what_a_slow_reading_says_is_as_old_as_its_beginning(site: Site, proxy: Proxy) -> None:
+    """Over a wire so slow that one pass over the log takes longer than `max_staleness`."""
+    if site.redis_url is None:
+        return
+    proxy.delay_s = 0.05
+    async with site.verifier(on_stale="refuse", max_staleness=STALENESS_S) as verifier:
+        assert verifier.ready and verifier.lag > STALENESS_S and verifier.stale
+
+
 async def test_a_blocked_event_loop_makes_it_stale_for_as_long_as_it_was_blocked(site: Site) -> None:
     """Nothing that lay in the kernel meanwhile counts as news."""
     token = (await site.create())["access_token"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -16,12 +17,12 @@ from app.store.connection import packed
 from app.store.record import fields_of
 from app.store.wire import Argument
 
-_BATCH: Final = 2_000
+_BATCH: Final = 10_000
 _KEPT: Final = 7 * DAY
 
 
 def fill(server: Embedded, tenant_id: str, users: int, each: int, now: int, expires: int) -> list[str]:
-    """`each` sessions for users `filled_0` … of a tenant, begun at `now`; their ids."""
+    """`each` sessions for users `filled_0` … of a tenant, begun at `now`; their ids. Nothing is scheduled yet."""
     sessions = (
         Session(
             id=new_session_id(tenant_id, user, now),
@@ -34,12 +35,23 @@ def fill(server: Embedded, tenant_id: str, users: int, each: int, now: int, expi
         for _ in range(each)
     )
     ids: list[str] = []
-    with socket.create_connection(("127.0.0.1", server.port)) as link:
-        while batch := list(islice(sessions, _BATCH)):
-            ids += [session.id for session in batch]
-            commands = [packed(*command) for session in batch for command in _commands(session)]
-            _exchange(link, b"".join(commands), len(commands))
+
+    def commands() -> Iterator[bytes]:
+        for session in sessions:
+            ids.append(session.id)
+            yield from (packed(*command) for command in _commands(session))
+
+    _send(server, commands())
     return ids
+
+
+def schedule(server: Embedded, ids: list[str], due: int) -> None:
+    """Give sessions their place in the due index."""
+    shards: dict[int, list[Argument]] = defaultdict(list)
+    for sid in ids:
+        shards[shard_in(sid)] += (due, sid)
+    rows = ((keyspace.due(shard), row[i : i + 400]) for shard, row in shards.items() for i in range(0, len(row), 400))
+    _send(server, (packed("ZADD", key, *row) for key, row in rows))
 
 
 def _commands(session: Session) -> Iterator[tuple[Argument, ...]]:
@@ -51,12 +63,21 @@ def _commands(session: Session) -> Iterator[tuple[Argument, ...]]:
     yield "ZADD", user, session.last_active_at, sid
     yield "PEXPIREAT", user, kept
     yield "ZADD", keyspace.tenant_index(shard, session.tenant_id), session.created_at, sid
-    yield "ZADD", keyspace.due(shard), session.expires_at, sid
 
 
-def _exchange(link: socket.socket, commands: bytes, replies: int) -> None:
-    """Send, and read as many replies as there must be. They are small, so the server never waits for the reader."""
-    link.sendall(commands)
+def _send(server: Embedded, commands: Iterator[bytes]) -> None:
+    """While the server works on one batch the next is made."""
+    with socket.create_connection(("127.0.0.1", server.port)) as link:
+        awaited = 0
+        while batch := list(islice(commands, _BATCH)):
+            _read(link, awaited)
+            link.sendall(b"".join(batch))
+            awaited = len(batch)
+        _read(link, awaited)
+
+
+def _read(link: socket.socket, replies: int) -> None:
+    """As many replies as there must be. They are small, so the server never waits for the reader."""
     parser = hiredis.Reader()
     while replies:
         parser.feed(link.recv(1 << 16))

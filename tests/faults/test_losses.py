@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from pathlib import Path
@@ -121,8 +122,7 @@ async def test_a_replica_promoted_without_the_last_writes_signs_nobody_out(
         loss = await asyncio.to_thread(Loss, scene.backend)
         with Embedded(tmp_path / "replica", free_port()) as replica:
             command(replica, "REPLICAOF", "127.0.0.1", scene.server.port)
-            await asyncio.to_thread(wait_until, lambda: b"online" in _replicas(scene.server), "the replica to follow")
-            await asyncio.sleep(0.5)
+            await asyncio.to_thread(wait_until, lambda: _has_all_of(replica, scene.server), "the replica to follow")
             command(replica, "REPLICAOF", "NO", "ONE")
             await asyncio.to_thread(loss.acknowledge)
             scene.proxy.target = replica.port
@@ -133,5 +133,9 @@ async def test_a_replica_promoted_without_the_last_writes_signs_nobody_out(
             scene.apis[0].stop(signal.SIGKILL)
 
 
-def _replicas(server: Embedded) -> bytes:
-    return str(command(server, "INFO", "replication")).encode()
+def _has_all_of(replica: Embedded, primary: Embedded) -> bool:
+    """Whether the replica has received and applied everything that the primary has written (INFO replication)."""
+    told, sent = (str(command(server, "INFO", "replication")) for server in (replica, primary))
+    offset = re.search(r"master_repl_offset:(\d+)", sent)
+    assert offset is not None
+    return "master_link_status:up" in told and f"slave_repl_offset:{offset[1]}\r" in told.replace("\n", "\r")

@@ -12,7 +12,7 @@ import pytest
 
 from app.model import DAY, MAX_SESSIONS_PER_USER
 from app.runtime import now_ms
-from tests.faults.fill import fill
+from tests.faults.fill import fill, schedule
 from tests.faults.load import percentile
 from tests.faults.pinger import Pinger
 from tests.faults.scene import Scene, report
@@ -33,6 +33,7 @@ async def test_all_are_dead_when_the_answer_comes_and_no_script_took_five_millis
         filled = await asyncio.to_thread(
             fill, scene.server, backend.tenant_id, 1, MAX_SESSIONS_PER_USER - own, now, now + 30 * DAY
         )
+        await asyncio.to_thread(schedule, scene.server, filled, now + 30 * DAY)
         await scene.wire.each("CONFIG", "SET", "slowlog-log-slower-than", 100, "slowlog-max-len", 10_000)
         created = [await asyncio.to_thread(backend.create, USER) for _ in range(own)]
         one_more = await asyncio.to_thread(backend.create, USER)

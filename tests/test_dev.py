@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from app.embedded import dies_with_parent, free_port
+from tests.servers import Cluster
 from tests.service import ROOT, environment
 
 
@@ -111,15 +112,16 @@ def test_the_printed_curl_works_and_a_second_run_knows_the_sessions_of_the_first
 
 
 @pytest.mark.slow
-def test_a_cluster_of_ones_own_is_used_instead(tmp_path: Path, cluster_url: str) -> None:
-    run = Run(tmp_path, free_port(), cluster_url)
-    try:
-        assert run.settings["REDIS_URL"] == cluster_url
-        assert run.get("/v1/sessions").json()["data"] == []
-        assert len(run.children) == 3  # the worker's queue has a server of its own
-    finally:
-        assert run.end(signal.SIGINT) == 0
-    assert _all_gone(run.children, 1)
+def test_a_cluster_of_ones_own_is_used_instead(tmp_path: Path) -> None:
+    with Cluster(tmp_path / "cluster") as cluster:
+        run = Run(tmp_path, free_port(), cluster.url)
+        try:
+            assert run.settings["REDIS_URL"] == cluster.url
+            assert run.get("/v1/sessions").json()["data"] == []
+            assert len(run.children) == 3  # the worker's queue has a server of its own
+        finally:
+            assert run.end(signal.SIGINT) == 0
+        assert _all_gone(run.children, 1)
 
 
 @pytest.mark.slow

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from app.embedded import Embedded
 from tests.faults.crowd import Crowd, violations
 from tests.faults.scene import FULL, SEED, Scene, report
+from tests.servers import Durable
 
 SECONDS = 20.0 if FULL else 2.0
 
@@ -149,7 +151,7 @@ TROUBLES = [*ALWAYS, *(pytest.param(trouble, marks=pytest.mark.long) for trouble
 async def test_honest_clients_hear_nothing_impossible(
     trouble: Trouble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with Scene(tmp_path) as scene:
+    async with Scene(tmp_path, server=Durable if trouble is server_killed else Embedded) as scene:
         crowd = Crowd(scene.urls, scene.backend.key, SEED)
         scene.crowd = crowd
         faults = 0

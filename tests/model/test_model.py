@@ -17,7 +17,7 @@ from tests.model.machine import machine
 from tests.model.subjects import InProcess, OverHttp
 from tests.servers import Cluster
 
-CALLS = {"oracle": 1_500, "valkey": 3_000, "cluster": 1_500, "http": 600}
+CALLS = {"oracle": 1_500, "valkey": 3_000, "cluster": 1_500, "http": 300}
 
 
 @pytest.fixture(params=CALLS)

@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
-.PHONY: help install run api worker test test-fast test-faults test-security check openapi lock clean
+.PHONY: help install run api worker test test-fast test-faults test-security bench check openapi lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-faults: $(STAMP) ## The long proof: the model, every fault, every mutation 
 
 test-security: $(STAMP) ## The long search for holes: ten minutes of Schemathesis, fuzzing, the matrix, the gates, the canaries
 	SECURITY=full $(PY) -m pytest -m "long or not long" tests/api tests/security
+
+bench: $(STAMP) ## Benchmarks (about 15 minutes; needs wrk), into tests/bench/RESULTS.md; QUICK=1: 2 minutes, only printed
+	@$(PY) -m tests.bench
 
 check: $(STAMP) ## Lint, format, types, floors
 	$(PY) -m ruff check .

@@ -60,7 +60,7 @@ class KeyRing:
         return ring.opened[_active(ring.sealed, now).kid]
 
     async def verifiers(self, now: int) -> dict[str, OKPKey]:
-        """Every key that may have signed or will sign, by `kid`."""
+        """Every key that may have signed or will sign, by `kid`; the same object as long as the ring is the same."""
         return (await self._current(now)).opened
 
     async def jwks(self, now: int) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class KeyRing:
         sealed.sort(key=lambda key: (key.sign_from, key.kid))
         known = {} if self._ring is None else self._ring.opened
         opened = {key.kid: known.get(key.kid) or self._open(key) for key in sealed}
-        self._ring = _Ring(sealed, opened, now)
+        self._ring = _Ring(sealed, known if opened == known else opened, now)
         return self._ring
 
     async def _put(self, ring: _Ring, keys: list[SealedKey]) -> bool:

@@ -112,7 +112,7 @@ class _Server(uvicorn.Server):
         return True
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """Full passes of the garbage collector stop a process with thousands of open streams for tens of milliseconds, and
     hardly anything here lies in cycles. What lives since the start is never looked at again (Python: `gc.freeze`)."""
     gc.collect()
@@ -143,7 +143,7 @@ def main() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
-    _calm_collector()
+    calm_collector()
     with suppress(KeyboardInterrupt):  # uvicorn has shut down and hands the signal on
         _Server(config, door).run()
 

@@ -15,7 +15,8 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.api.http import SECURITY
+from app.api.answer import SECURITY
+from app.api.joined import Joined
 from app.api.problems import document, headers
 from app.api.request import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET
 from app.errors import BodyTooLarge, HeadersTooLarge, MalformedRequest, Problem, RequestTimeout, UriTooLong
@@ -30,6 +31,7 @@ _MAX_HEAD: Final = MAX_TARGET + 2 * MAX_HEADER_BYTES
 class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = Joined(transport, self.loop)  # type: ignore[assignment]
         self._heading, self._bytes = False, 0
         self._since: float | None = self.loop.time()
 

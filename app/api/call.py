@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from app.api.auth import Caller
+from app.api.body import Bodies
 from app.api.failures import Failures
 from app.audit import OPERATOR, Entry
 from app.errors import InsufficientScope, StoreUnavailable, ValidationError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from app.api.metrics import Metrics
     from app.api.operation import Operation
     from app.runtime import Runtime
+
+Header = tuple[bytes, bytes]
 
 CONTEXT: Final = "hellojohn"
 """Where the door leaves the `Context` in an ASGI scope."""
@@ -31,6 +34,7 @@ class Site(msgspec.Struct):
     page: bytes
     runtime: Runtime | None = None
     closing: bool = False
+    bodies: Bodies = msgspec.field(default_factory=Bodies)
     failures: Failures = Failures()
 
     def running(self) -> Runtime:
@@ -41,7 +45,8 @@ class Site(msgspec.Struct):
 
 
 class Context(msgspec.Struct):
-    """What the door knows about one request; the operation adds which one it is and whose."""
+    """What the door knows about one request; the operation adds which one it is and whose. `status`: of the answer,
+    once it has begun to leave."""
 
     site: Site
     now: int
@@ -49,6 +54,7 @@ class Context(msgspec.Struct):
     headers: dict[bytes, bytes] = {}
     operation: Operation | None = None
     tenant_id: str | None = None
+    status: int = 0
 
 
 class Call(msgspec.Struct):
@@ -111,4 +117,4 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes = b""
     content_type: bytes = b"application/json"
     status: int = 200
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[Header, ...] = ()

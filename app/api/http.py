@@ -1,31 +1,24 @@
 """The door: pure ASGI around the routes. It reads the clock once, gives every request an id, refuses what is too
-large, turns each `Problem` into its document, and puts the security headers on every answer."""
+large, and turns each `Problem` into its document."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
-from typing import Final
 
 import msgspec
 from starlette.routing import Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app.api import request
+from app.api.answer import begin
 from app.api.call import CONTEXT, Context, Site
 from app.api.logs import Log
 from app.api.operation import Operation, WrongMethod, resources
 from app.api.problems import document, headers
 from app.errors import NotFound, Problem
 
-SECURITY: Final = (
-    (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-)
 Lifespan = Callable[["Door"], AbstractAsyncContextManager[None]]
 
 
@@ -58,21 +51,20 @@ class Door:
             return
         context = Context(self.site, self._clock(), request.request_id(scope))
         scope[CONTEXT] = context
-        answer = _Answer(send, context)
         begun = perf_counter()
         problem: Problem | None = None
         try:
-            await self._enter(context, scope, receive, answer)
+            await self._enter(context, scope, receive, send)
         except Problem as refused:
             problem = self.site.failures.judge(refused, scope, context.headers, context.now)
         except Exception as error:
             self.log.failure(error, context.request_id)
-            if answer.status:
+            if context.status:
                 raise
             problem = Problem()
         if problem is not None:
-            await _refuse(problem, context.request_id, answer)
-        self._note(context, scope["method"], answer.status, perf_counter() - begun, problem)
+            await _refuse(problem, context, send)
+        self._note(context, scope["method"], perf_counter() - begun, problem)
 
     async def _enter(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         request.check_target(scope)
@@ -81,8 +73,8 @@ class Door:
         # Paths without a variable skip the router, which tries its routes one after the other.
         await (fixed or self._router)(scope, receive, send)
 
-    def _note(self, context: Context, method: str, status: int, seconds: float, problem: Problem | None) -> None:
-        operation = context.operation
+    def _note(self, context: Context, method: str, seconds: float, problem: Problem | None) -> None:
+        operation, status = context.operation, context.status
         name = "none" if operation is None else operation.name
         self.site.metrics.answered(name, status, seconds)
         if self.log.wants(status):
@@ -98,33 +90,13 @@ class Door:
             )
 
 
-class _Answer:
-    """`send` with the headers that every answer has, unless it brings its own."""
-
-    def __init__(self, send: Send, context: Context) -> None:
-        self._send = send
-        self._context = context
-        self.status = 0
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            own = message["headers"]
-            names = {name for name, _ in own}
-            own.extend([header for header in SECURITY if header[0] not in names])
-            own.append((b"x-request-id", self._context.request_id.encode()))
-            if self._context.site.closing:
-                own.append((b"connection", b"close"))
-        await self._send(message)
-
-
-async def _refuse(problem: Problem, request_id: str, send: Send) -> None:
-    body = msgspec.json.encode(document(problem, request_id))
+async def _refuse(problem: Problem, context: Context, send: Send) -> None:
     found = headers(problem)
     if isinstance(problem, WrongMethod):
         found.append((b"allow", problem.allow.encode()))
+    body = msgspec.json.encode(document(problem, context.request_id))
     found.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": problem.status, "headers": found})
+    await begin(send, context, problem.status, found)
     await send({"type": "http.response.body", "body": body})
 
 

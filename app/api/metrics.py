@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -22,14 +26,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-        self._requests = Counter("hellojohn_http_requests", "Answers", ("operation", "status"), registry=self._registry)
-        self._seconds = Histogram(
-            "hellojohn_http_request_seconds",
-            "Time to answer",
-            ("operation",),
-            buckets=_BUCKETS,
-            registry=self._registry,
-        )
+        self._answers = _Answers()
+        self._registry.register(self._answers)
         self._regressions = Counter(
             "hellojohn_state_regressions",
             "Refresh tokens and cursors that were newer than the store: it has lost writes",
@@ -37,15 +35,9 @@ class Metrics:
         )
         self._repaired = _Repaired()
         self._registry.register(self._repaired)
-        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, operation: str, status: int, seconds: float) -> None:
-        known = self._known.get((operation, status))
-        if known is None:
-            known = (self._requests.labels(operation, str(status)), self._seconds.labels(operation))
-            self._known[operation, status] = known
-        known[0].inc()
-        known[1].observe(seconds)
+        self._answers.add(operation, status, seconds)
 
     def regressed(self) -> None:
         self._regressions.inc()
@@ -56,6 +48,39 @@ class Metrics:
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class _Times:
+    """How long the answers of one operation took: how many within each bucket, and the sum."""
+
+    def __init__(self) -> None:
+        self.within = [0] * (len(_BUCKETS) + 1)
+        self.sum = 0.0
+
+
+class _Answers(Collector):
+    """Plain numbers, added to by one thread; they become metrics when somebody asks, not with each request."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, int], int] = defaultdict(int)
+        self._times: dict[str, _Times] = defaultdict(_Times)
+
+    def add(self, operation: str, status: int, seconds: float) -> None:
+        self._numbers[operation, status] += 1
+        times = self._times[operation]
+        times.within[bisect_left(_BUCKETS, seconds)] += 1
+        times.sum += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        answers = CounterMetricFamily("hellojohn_http_requests", "Answers", labels=["operation", "status"])
+        for (operation, status), number in self._numbers.items():
+            answers.add_metric([operation, str(status)], number)
+        yield answers
+        seconds = HistogramMetricFamily("hellojohn_http_request_seconds", "Time to answer", labels=["operation"])
+        for operation, times in self._times.items():
+            bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
+            seconds.add_metric([operation], [*zip(bounds, accumulate(times.within), strict=True)], times.sum)
+        yield seconds
 
 
 class _Repaired(Collector):

@@ -12,6 +12,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from app.api import request, strict_json
+from app.api.answer import begin, respond
 from app.api.auth import NOBODY, Credential, identify
 from app.api.call import CONTEXT, Call, Context, Reply, Stream
 from app.errors import (
@@ -98,13 +99,18 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         query = self._query(scope["query_string"])
         body = None
         if self.body is not None:
-            raw = await request.body(context.headers, receive)
+            raw = await context.site.bodies.read(context.headers, receive)
             body = strict_json.shaped(strict_json.parse(raw), self.body)
         answer = await self.handler(Call(context, caller, scope.get("path_params", {}), query, body))
         if isinstance(answer, Stream):
-            await _pour(answer, receive, send)
+            await _pour(answer, context, receive, send)
         else:
-            await _send(send, answer, self.status)
+            await respond(send, context, self._reply(answer))
+
+    def _reply(self, answer: Any) -> Reply:
+        if isinstance(answer, Reply):
+            return answer
+        return Reply(b"" if answer is None else _encode(answer), status=self.status)
 
     def _query(self, raw: bytes) -> Any:
         """Raises `MalformedRequest` for an unknown or repeated name, `ValidationError` for a wrong value."""
@@ -156,11 +162,10 @@ def resources(operations: tuple[Operation, ...]) -> list[Resource]:
     return [Resource(path, rows) for path, rows in by_path.items()]
 
 
-async def _pour(stream: Stream, receive: Receive, send: Send) -> None:
+async def _pour(stream: Stream, context: Context, receive: Receive, send: Send) -> None:
     """Send a stream until it ends or the client goes. One that takes nothing is left without an end: the server under
     us then closes the connection."""
-    headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await begin(send, context, 200, [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")])
     pouring, leaving = asyncio.create_task(_chunks(stream, send)), asyncio.create_task(_gone(receive))
     try:
         await asyncio.wait({pouring, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -181,19 +186,3 @@ async def _chunks(stream: Stream, send: Send) -> None:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _send(send: Send, answer: Any, status: int) -> None:
-    if isinstance(answer, Reply):
-        reply = answer
-    elif answer is None:
-        reply = Reply(status=status)
-    else:
-        reply = Reply(_encode(answer), status=status)
-    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
-    if reply.body:
-        headers.append((b"content-type", reply.content_type))
-    elif reply.status in (204, 304):
-        headers = [*reply.headers]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})

@@ -6,9 +6,8 @@ from typing import Final
 
 import msgspec
 
+from app.api.call import Header
 from app.errors import InsufficientScope, MissingToken, Problem, TooManyFailures
-
-Header = tuple[bytes, bytes]
 
 MEDIA_TYPE: Final = "application/problem+json"
 _CHALLENGE: Final = b'Bearer realm="hellojohn"'

@@ -1,31 +1,21 @@
-"""One request as the door reads it: headers once, the query strictly, the body up to its limit."""
+"""One request as the door reads it: headers once, the query strictly."""
 
 from __future__ import annotations
 
-import asyncio
+import random
 import re
-import secrets
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
 from app.api.strict_json import shown
-from app.errors import (
-    BodyTooLarge,
-    HeadersTooLarge,
-    MalformedRequest,
-    RequestTimeout,
-    UnsupportedMediaType,
-    UriTooLong,
-)
+from app.errors import HeadersTooLarge, MalformedRequest, UriTooLong
 
-MAX_BODY: Final = 64 * 1024
 MAX_HEADERS: Final = 100
 MAX_HEADER_BYTES: Final = 16 * 1024
 MAX_TARGET: Final = 4 * 1024
-_BODY_SECONDS: Final = 10
 
 _SINGLE: Final = frozenset(
     {
@@ -44,15 +34,19 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=\[\]:-]*", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _IDEMPOTENCY_KEY: Final = re.compile(rb'"?([!#-\[\]-~]{1,255})"?', re.ASCII)
-_JSON: Final = re.compile(rb'application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE)
 
 
 def request_id(scope: Scope) -> str:
     """The caller's `X-Request-ID` if it is harmless in logs and headers, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            return value.decode() if _REQUEST_ID.fullmatch(value) else secrets.token_hex(16)
-    return secrets.token_hex(16)
+            return value.decode() if _REQUEST_ID.fullmatch(value) else _new_id()
+    return _new_id()
+
+
+def _new_id() -> str:
+    """A name, not a secret: it needs no system call."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def headers(scope: Scope) -> dict[bytes, bytes]:
@@ -128,35 +122,3 @@ def _truth(text: str) -> bool | str:
 
 _READ: Final[dict[str, Callable[[str], object]]] = {"limit": _number, "snapshot": _truth}
 """Parameters that are no texts. What cannot be read stays a text, and its shape refuses it."""
-
-
-async def body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body, which must say it is JSON. Raises `UnsupportedMediaType`, `RequestTimeout`, and `BodyTooLarge` as
-    soon as the limit is passed, whatever Content-Length says."""
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise UnsupportedMediaType("The body may have no content coding")
-    if not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
-        raise UnsupportedMediaType
-    length = headers.get(b"content-length", b"0")
-    if not length.isdigit():
-        raise MalformedRequest("Content-Length is no number", field="content-length")
-    if len(length) > 18 or int(length) > MAX_BODY:
-        raise BodyTooLarge
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            return await _read(receive)
-    except TimeoutError:
-        raise RequestTimeout from None
-
-
-async def _read(receive: Receive) -> bytes:
-    found = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise MalformedRequest("The body ended early")
-        found += message.get("body", b"")
-        if len(found) > MAX_BODY:
-            raise BodyTooLarge
-        if not message.get("more_body", False):
-            return bytes(found)

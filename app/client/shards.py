@@ -9,6 +9,7 @@ from typing import Final
 SHARDS: Final = 1_024
 CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
+_PAIRS: Final = [high + low for high in CROCKFORD for low in CROCKFORD]
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SLOTS_PER_SHARD: Final = 16_384 // SHARDS
 _TO_PYTHON: Final = {code: "!" for code in range(128)} | str.maketrans(CROCKFORD, _DIGITS[:32])
@@ -17,7 +18,8 @@ _BELOW_TIME: Final = 80
 
 def base32(number: int, length: int) -> str:
     """`number` in `length` characters of Crockford's base 32, most significant first."""
-    return "".join(CROCKFORD[(number >> shift) & 31] for shift in range(5 * (length - 1), -1, -5))
+    pairs = [_PAIRS[(number >> shift) & 1_023] for shift in range(5 * (length + length % 2) - 10, -1, -10)]
+    return "".join(pairs)[-length:]
 
 
 def session_number(session_id: str) -> int:

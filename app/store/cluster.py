@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,7 +16,7 @@ from redis.crc import key_slot
 
 from app.errors import StoreUnavailable
 from app.store.connection import Connection, ReplyError, joined, packed
-from app.store.wire import Argument, Script
+from app.store.wire import Argument, Command, Script
 
 _REDIRECTS: Final = 16
 _ASKING: Final = packed("ASKING")
@@ -44,6 +44,14 @@ class ClusterWire:
 
     async def call(self, key: str, *command: Argument) -> Any:
         return await self._route(key, lambda node: node.call(*command), command)
+
+    async def batch(self, key: str, commands: Sequence[Command]) -> list[Any]:
+        """While a slot moves, each command that is sent elsewhere goes there alone: some keys may lie here still."""
+        replies: list[Any] = await self._route(key, lambda node: node.batch(commands), ())
+        return [
+            await self.call(key, *command) if isinstance(reply, ReplyError) else reply
+            for command, reply in zip(commands, replies, strict=True)
+        ]
 
     async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         packed = ("EVAL", script.text, len(keys), *keys, *args)
@@ -99,9 +107,10 @@ class ClusterWire:
         """ASKING and the command in one write on the node that is taking the slot over."""
         node = self._node(name)
         await node.call("PING")
-        asking, reply = node.send(_ASKING), node.send(packed(*command))
-        await asking
-        return await reply
+        _, reply = await node.send(_ASKING + packed(*command), 2)
+        if isinstance(reply, ReplyError):
+            raise reply
+        return reply
 
     def _node(self, name: str) -> Connection:
         if self._closed:

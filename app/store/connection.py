@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import hiredis
+import msgspec
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.connection import Connection as TcpConnection
 from redis.exceptions import RedisError, ResponseError
 
 from app.errors import StoreUnavailable
-from app.store.wire import Argument, Script
+from app.store.wire import Argument, Command, Script
 
 _IN_FLIGHT: Final = 20_000
-_CHUNK: Final = 1 << 16
 _SCANNED: Final = 500
 _ROUND_S: Final = 0.2
 _AWAY: Final = (
@@ -46,20 +46,33 @@ class ReplyError(ResponseError):
     """An error reply as the server sent it."""
 
 
+class _Asked(msgspec.Struct, eq=False):
+    """Commands that went out together, and what has come back so far. Error replies lie among the others;
+    `refused` is one of them that means the server is in no state to serve."""
+
+    future: asyncio.Future[list[Any]]
+    until: float
+    count: int
+    replies: list[Any]
+    refused: StoreUnavailable | None = None
+
+
 class Connection:
     def __init__(self, url: str, timeout_ms: int) -> None:
+        self._loop = asyncio.get_running_loop()
         self._timeout = timeout_ms / 1_000
         self._options: dict[str, Any] = {**parse_url(url), "socket_connect_timeout": self._timeout, "protocol": 2}
         self._class: type[AbstractConnection] = self._options.pop("connection_class", TcpConnection)
         self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._replies: _Replies | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[_Asked] = deque()
+        self._in_flight = 0
         self._unsent: list[bytes] = []
         self._not_before = 0.0
         self._broken = False
         self._silent = False
-        self._first: object = None
+        self._first: tuple[_Asked, int] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._closed = False
         self._scripts: dict[str, Script] = {}
@@ -69,18 +82,27 @@ class Connection:
         """The reply. Raises `StoreUnavailable`, or `ReplyError` for an error reply of another kind."""
         if self._writer is None:
             await self._connect()
-        return await self.send(packed(*command))
+        [reply] = await self.send(packed(*command))
+        if isinstance(reply, ReplyError):
+            raise reply
+        return reply
 
-    def send(self, packed: bytes) -> asyncio.Future[Any]:
-        """Queue one packed command on an open connection; it leaves at the end of this tick."""
-        if self._writer is None or self._silent or len(self._waiting) >= _IN_FLIGHT:
+    async def batch(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to several commands, as they come: a `ReplyError` among them is not raised."""
+        if self._writer is None:
+            await self._connect()
+        return await self.send(b"".join([packed(*command) for command in commands]), len(commands))
+
+    def send(self, packed: bytes, count: int = 1) -> asyncio.Future[list[Any]]:
+        """Queue `count` packed commands on an open connection; they leave at the end of this tick."""
+        if self._writer is None or self._silent or self._in_flight >= _IN_FLIGHT:
             raise StoreUnavailable
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
         if not self._unsent:
-            loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._unsent.append(packed)
-        self._waiting.append((future, loop.time() + self._timeout))
+        self._in_flight += count
+        self._waiting.append(_Asked(future, self._loop.time() + self._timeout, count, []))
         return future
 
     async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
@@ -110,10 +132,9 @@ class Connection:
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
-        reading, self._reading = self._reading, None
         self._drop("closed")
-        if reading is not None:
-            await asyncio.gather(reading, return_exceptions=True)
+        if self._replies is not None:
+            await self._replies.ended.wait()
 
     def _fitting(self, script: Script) -> Script:
         """Servers from version 7 on take the flags of a script from its first line (Redis: "Eval scripts flags")."""
@@ -127,7 +148,7 @@ class Connection:
     async def _connect(self) -> None:
         """Connect once for all who wait. After a failure nobody waits: each is refused at once (the breaker is open)
         while one of them has set off the next try, until a try succeeds."""
-        if self._closed or asyncio.get_running_loop().time() < self._not_before:
+        if self._closed or self._loop.time() < self._not_before:
             raise StoreUnavailable
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._open())
@@ -137,7 +158,6 @@ class Connection:
         await joined(self._connecting)
 
     async def _open(self) -> None:
-        loop = asyncio.get_running_loop()
         link = self._class(**self._options)
         try:
             async with asyncio.timeout(self._timeout):
@@ -146,7 +166,7 @@ class Connection:
                 self.shebang = _major(await link.read_response()) >= 7
         except (RedisError, OSError, TimeoutError) as error:
             self._broken = True
-            self._not_before = loop.time() + random.uniform(0.05, 0.25)  # noqa: S311
+            self._not_before = self._loop.time() + random.uniform(0.05, 0.25)  # noqa: S311
             await link.disconnect(nowait=True)
             raise StoreUnavailable from error
         except asyncio.CancelledError:
@@ -154,56 +174,64 @@ class Connection:
             raise
         finally:
             self._connecting = None
-        reader, self._writer = link._reader, link._writer
-        if reader is None or self._writer is None:
-            raise StoreUnavailable
+        reader, writer = link._reader, link._writer
         link._reader = link._writer = None
+        if reader is None or writer is None:
+            raise StoreUnavailable
+        if reader.at_eof() or writer.transport.is_closing():
+            writer.transport.abort()
+            raise StoreUnavailable
+        self._replies = _Replies(self._heard, self._answer, self._lost)
+        writer.transport.set_protocol(self._replies)
+        self._writer = writer
         self._broken = False
-        self._reading = asyncio.create_task(self._read(reader, self._writer))
-        self._watchdog = loop.call_later(_ROUND_S, self._watch)
+        self._watchdog = self._loop.call_later(_ROUND_S, self._watch)
 
     def _flush(self) -> None:
         data, self._unsent = b"".join(self._unsent), []
         if self._writer is not None:
             self._writer.write(data)
 
-    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        parser = hiredis.Reader(replyError=ReplyError, protocolError=ReplyError)
-        try:
-            while data := await reader.read(_CHUNK):
-                self._silent = False
-                parser.feed(data)
-                while (reply := parser.gets()) is not False:
-                    self._answer(reply)
-        except (OSError, ReplyError, IndexError):
-            pass
-        if self._writer is writer:
+    def _heard(self) -> None:
+        self._silent = False
+
+    def _lost(self, replies: _Replies) -> None:
+        if self._replies is replies:
             self._drop("the connection was lost")
 
     def _answer(self, reply: Any) -> None:
-        future, _ = self._waiting.popleft()
+        asked = self._waiting[0]
+        self._in_flight -= 1
+        asked.replies.append(reply)
         if isinstance(reply, ReplyError):
             text = str(reply)
             if text.startswith(_STALE):
-                asyncio.get_running_loop().call_soon(self._drop, text)
-            reply = StoreUnavailable(text.split(" ", 1)[0]) if text.startswith(_AWAY) else reply
-            if not future.done():
-                future.set_exception(reply)
-        elif not future.done():
-            future.set_result(reply)
+                self._loop.call_soon(self._drop, text)
+            if text.startswith(_AWAY):
+                asked.refused = StoreUnavailable(text.split(" ", 1)[0])
+        if len(asked.replies) < asked.count:
+            return
+        self._waiting.popleft()
+        if asked.future.done():
+            return
+        if asked.refused is None:
+            asked.future.set_result(asked.replies)
+        else:
+            asked.future.set_exception(asked.refused)
 
     def _watch(self) -> None:
         """One timer for all deadlines: who has waited longest decides. Past its deadline the connection is given up;
-        still the first after a whole round, the server has gone silent, and nobody else joins those who wait."""
-        loop = asyncio.get_running_loop()
+        still the first for the same reply after a whole round, the server has gone silent, and nobody else joins those
+        who wait."""
         first = self._waiting[0] if self._waiting else None
-        if first is not None and first[1] < loop.time():
+        if first is not None and first.until < self._loop.time():
             self._broken = True
             self._drop("no answer in time")
         elif self._writer is not None:
-            self._silent = first is not None and first is self._first
-            self._first = first
-            self._watchdog = loop.call_later(_ROUND_S, self._watch)
+            next_reply = None if first is None else (first, len(first.replies))
+            self._silent = next_reply is not None and next_reply == self._first
+            self._first = next_reply
+            self._watchdog = self._loop.call_later(_ROUND_S, self._watch)
 
     def _drop(self, why: str) -> None:
         """Give the connection up; what was in flight may or may not have run."""
@@ -213,10 +241,34 @@ class Connection:
             self._writer.transport.abort()
         self._writer, self._unsent = None, []
         self._silent, self._first = False, None
-        waiting, self._waiting = self._waiting, deque()
-        for future, _ in waiting:
-            if not future.done():
-                future.set_exception(StoreUnavailable(why))
+        waiting, self._waiting, self._in_flight = self._waiting, deque(), 0
+        for asked in waiting:
+            if not asked.future.done():
+                asked.future.set_exception(StoreUnavailable(why))
+
+
+class _Replies(asyncio.Protocol):
+    """What comes back on one open connection, until it ends. Nobody stands between the transport and the waiting."""
+
+    def __init__(
+        self, heard: Callable[[], None], answer: Callable[[Any], None], lost: Callable[[_Replies], None]
+    ) -> None:
+        self._parser = hiredis.Reader(replyError=ReplyError, protocolError=ReplyError)
+        self._heard, self._answer, self._lost = heard, answer, lost
+        self.ended = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard()
+        try:
+            self._parser.feed(data)
+            while (reply := self._parser.gets()) is not False:
+                self._answer(reply)
+        except (ReplyError, IndexError):  # not the protocol, or an answer to no question
+            self._lost(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended.set()
+        self._lost(self)
 
 
 async def joined(task: asyncio.Task[None]) -> None:
@@ -241,6 +293,13 @@ class SingleWire:
 
     async def call(self, key: str, *command: Argument) -> Any:
         return await self._connection.call(*command)
+
+    async def batch(self, key: str, commands: Sequence[Command]) -> list[Any]:
+        replies = await self._connection.batch(commands)
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise reply
+        return replies
 
     async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         return await self._connection.script(script, keys, args)

@@ -13,7 +13,7 @@ from app.model import SHARDS, Rules, Session, created_ms, shard_of
 from app.store import keyspace
 from app.store.base import Page
 from app.store.record import judged
-from app.store.wire import Wire
+from app.store.wire import Command, Wire
 
 _ROUNDS = 10
 
@@ -24,8 +24,13 @@ class Get(Protocol):
     ) -> Session | None: ...
 
 
+class Evict(Protocol):
+    async def __call__(self, tenant_id: str, user_id: str, rules: Rules, now: int) -> list[str]: ...
+
+
 async def of_user(
     wire: Wire,
+    evict: Evict,
     tenant_id: str,
     user_id: str,
     statuses: frozenset[str],
@@ -34,31 +39,35 @@ async def of_user(
     rules: Rules,
     now: int,
 ) -> Page:
-    """A page of one user; members that time has ended count as ended."""
+    """A page of one user; members that time has ended count as ended. A user beyond `rules.limit` is trimmed first."""
     shard = shard_of(tenant_id, user_id)
     user, ended = keyspace.user(shard, tenant_id, user_id), keyspace.ended(shard, tenant_id, user_id)
-    members, tombstones, cutoff = await asyncio.gather(
-        wire.call(user, "ZRANGE", user, 0, -1, "WITHSCORES"),
-        wire.call(ended, "ZRANGE", ended, 0, -1, "WITHSCORES"),
-        wire.call(user, "HGET", keyspace.cutoff(shard), tenant_id),
-    )
+    reads: list[Command] = [("HGET", keyspace.cutoff(shard), tenant_id), ("ZRANGE", user, 0, -1, "WITHSCORES")]
+    if statuses != {"active"}:
+        reads.append(("ZRANGE", ended, 0, -1, "WITHSCORES"))
+    cutoff, members, *tombstones = await wire.batch(user, reads)
+    if len(members) > 2 * rules.limit:
+        await evict(tenant_id, user_id, rules, now)
+        return await of_user(wire, evict, tenant_id, user_id, statuses, limit, before, rules, now)
     cut = None if cutoff is None else int(cutoff)
-    alive = dict(zip(members[::2], members[1::2], strict=True))
-    over = dict(zip(tombstones[::2], tombstones[1::2], strict=True)) if statuses != {"active"} else {}
-    ids = sorted((sid for sid in {*alive, *over} if before is None or sid.decode() < before), reverse=True)
+    alive, over = _scores(members), _scores(tombstones[0] if tombstones else [])
+    ids = sorted((sid for sid in {*alive, *over} if before is None or sid < before), reverse=True)
     found: list[Session] = []
     for start in range(0, len(ids), limit + 1):
-        batch = [sid.decode() for sid in ids[start : start + limit + 1]]
-        keys = [keyspace.session(shard, sid) for sid in batch]
-        hashes = await asyncio.gather(*(wire.call(key, "HGETALL", key) for key in keys))
-        for sid, flat in zip(batch, hashes, strict=True):
-            raw = sid.encode()
-            session = judged(sid, flat, alive.get(raw), over.get(raw), cut, rules, now)
+        some = ids[start : start + limit + 1]
+        hashes = await wire.batch(user, [("HGETALL", keyspace.session(shard, sid)) for sid in some])
+        for sid, flat in zip(some, hashes, strict=True):
+            session = judged(sid, flat, alive.get(sid), over.get(sid), cut, rules, now)
             if session is not None and session.status in statuses:
                 found.append(session)
         if len(found) > limit:
             break
     return page(found, limit)
+
+
+def _scores(flat: list[bytes]) -> dict[str, bytes]:
+    """Member → score of a sorted set as it was read."""
+    return dict(zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True))
 
 
 def page(found: list[Session], limit: int) -> Page:

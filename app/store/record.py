@@ -21,30 +21,28 @@ Field = str | bytes | int
 _json_encode = msgspec.json.Encoder(order="deterministic").encode
 _json_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
-_TEXTS: Final = {
-    "ua": "user_agent",
-    "ip": "ip_address",
-    "cc": "country",
-    "dev": "device_type",
-    "org": "org_id",
-    "role": "role",
-}
-
 
 def fields_of(session: Session, digest: bytes) -> list[Field]:
     """The flat `field value …` list of a new session whose first refresh token has `digest`."""
     flat: list[Field] = ["exp", session.expires_at, "act", session.last_active_at, "gen", 0, "cur", digest]
-    flat += pieces("tenant", session.tenant_id.encode())
-    flat += pieces("user", session.user_id.encode())
-    for name, attribute in _TEXTS.items():
-        value = getattr(session, attribute)
-        if value is not None:
-            flat += pieces(name, value.encode())
-    for name, value in changed_fields(
-        {"mfa_verified": session.mfa_verified, "claims": session.claims, "metadata": session.metadata}
+    for name, text in (
+        ("tenant", session.tenant_id),
+        ("user", session.user_id),
+        ("ua", session.user_agent),
+        ("ip", session.ip_address),
+        ("cc", session.country),
+        ("dev", session.device_type),
+        ("org", session.org_id),
+        ("role", session.role),
     ):
-        if value is not None:
-            flat += pieces(name, value)
+        if text is not None:
+            flat += pieces(name, text.encode())
+    if session.mfa_verified is not None:
+        flat += ["mfa", int(session.mfa_verified)]
+    if session.claims is not None:
+        flat += pieces("claims", _json_encode(session.claims))
+    if session.metadata is not None:
+        flat += pieces("meta", _json_encode(session.metadata))
     return flat
 
 
@@ -64,6 +62,8 @@ def changed_fields(changes: dict[str, Any]) -> Iterator[tuple[str, bytes | None]
 
 def pieces(name: str, value: bytes) -> list[Field]:
     """`value` cut into fields of at most 64 bytes."""
+    if len(value) <= _PIECE:
+        return [name, value]
     flat: list[Field] = [name, value[:_PIECE]]
     for number, start in enumerate(range(_PIECE, len(value), _PIECE), 1):
         flat += [f"{name}{number}", value[start : start + _PIECE]]
@@ -82,36 +82,43 @@ def session_of(
 
     Raises `KeyError` if the hash is not a session's.
     """
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    text = {attribute: joined(fields, name) for name, attribute in _TEXTS.items()}
-    claims, metadata, mfa = joined(fields, "claims"), joined(fields, "meta"), fields.get(b"mfa")
+    pairs = iter(flat)
+    fields = dict(zip(pairs, pairs, strict=True))
+    claims, metadata, mfa = joined(fields, b"claims"), joined(fields, b"meta"), fields.get(b"mfa")
     ended_at, reason = (None, None) if ended in (None, b"") else divmod(int(float(ended)), 16)
     return Session(
         id=session_id,
-        tenant_id=joined(fields, "tenant") or "",
-        user_id=joined(fields, "user") or "",
+        tenant_id=joined(fields, b"tenant") or "",
+        user_id=joined(fields, b"user") or "",
         expires_at=int(fields[b"exp"]),
         last_active_at=int(fields[b"act"]) if active in (None, b"") else int(float(active)),
-        generation=int(fields[b"gen"]),
+        user_agent=joined(fields, b"ua"),
+        ip_address=joined(fields, b"ip"),
+        country=joined(fields, b"cc"),
+        device_type=joined(fields, b"dev"),
+        org_id=joined(fields, b"org"),
+        role=joined(fields, b"role"),
         mfa_verified=None if mfa is None else mfa == b"1",
         claims=None if claims is None else _json_decode(claims),
         metadata=None if metadata is None else _json_decode(metadata),
+        generation=int(fields[b"gen"]),
         ended_at=ended_at,
         end_reason=None if reason is None else REASONS[reason],
-        **text,
     )
 
 
-def joined(fields: dict[bytes, bytes], name: str) -> str | None:
+def joined(fields: dict[bytes, bytes], name: bytes) -> str | None:
     """A text put together again from its pieces."""
-    first = fields.get(name.encode())
-    if first is None or len(first) < _PIECE:
-        return None if first is None else first.decode()
-    whole, number = [first], 1
-    while (piece := fields.get(f"{name}{number}".encode())) is not None:
-        whole.append(piece)
+    first = fields.get(name)
+    if first is None:
+        return None
+    if len(first) < _PIECE:
+        return first.decode()
+    whole, number = first, 1
+    while (piece := fields.get(b"%b%d" % (name, number))) is not None:
+        whole += piece
         number += 1
-    return b"".join(whole).decode()
+    return whole.decode()
 
 
 def judged(

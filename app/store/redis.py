@@ -37,7 +37,6 @@ _KEEP = 7 * DAY
 _BATCH = 25
 _ATTEMPTS = 20
 _AT_ONCE = 16
-_READS_AT_ONCE = 2_000
 _ROUNDS = 1_000
 _NO_RULES = Rules()
 _NOT_ONCE = Once("", "")
@@ -103,16 +102,22 @@ class RedisSessionStore:
                 return None
             user_id = owner.user_id
         user = keyspace.user(shard, tenant_id, user_id)
-        flat, active, ended, cutoff, size = await asyncio.gather(
-            self._wire.call(key, "HGETALL", key),
-            self._wire.call(key, "ZSCORE", user, session_id),
-            self._wire.call(key, "ZSCORE", keyspace.ended(shard, tenant_id, user_id), session_id),
-            self._wire.call(key, "HGET", keyspace.cutoff(shard), tenant_id),
-            self._wire.call(key, "ZCARD", user),
+        flat, active, cutoff, size = await self._wire.batch(
+            key,
+            (
+                ("HGETALL", key),
+                ("ZSCORE", user, session_id),
+                ("HGET", keyspace.cutoff(shard), tenant_id),
+                ("ZCARD", user),
+            ),
         )
         if active is not None and size > rules.limit:
             await self.evict(tenant_id, user_id, rules, now)
             return await self.get(tenant_id, session_id, rules, now, user_id)
+        ended = None
+        if active is None:
+            tombstones = keyspace.ended(shard, tenant_id, user_id)
+            ended = await self._wire.call(tombstones, "ZSCORE", tombstones, session_id)
         return judged(session_id, flat, active, ended, _int(cutoff), rules, now)
 
     async def list_user(
@@ -125,10 +130,7 @@ class RedisSessionStore:
         rules: Rules,
         now: int,
     ) -> Page:
-        key = keyspace.user(shard_of(tenant_id, user_id), tenant_id, user_id)
-        if await self._wire.call(key, "ZCARD", key) > rules.limit:
-            await self.evict(tenant_id, user_id, rules, now)
-        return await listing.of_user(self._wire, tenant_id, user_id, statuses, limit, before, rules, now)
+        return await listing.of_user(self._wire, self.evict, tenant_id, user_id, statuses, limit, before, rules, now)
 
     async def list_tenant(
         self, tenant_id: str, statuses: frozenset[str], limit: int, before: str | None, rules: Rules, now: int
@@ -322,7 +324,7 @@ class RedisSessionStore:
         return results
 
     async def _owner(self, session_id: str) -> Due | None:
-        owners = await self.owners([session_id])
+        owners = await self._owners_in(shard_in(session_id), [session_id])
         return owners[0] if owners else None
 
     async def _owners(self, session_ids: list[str]) -> list[Due]:
@@ -335,24 +337,29 @@ class RedisSessionStore:
         return found
 
     async def owners(self, session_ids: list[str]) -> list[Due]:
-        """Tenant and user of each session that has a hash."""
-        names, rows = ("tenant", "user", "user1"), []
-        for first in range(0, len(session_ids), _READS_AT_ONCE):
-            keys = [keyspace.session(shard_in(sid), sid) for sid in session_ids[first : first + _READS_AT_ONCE]]
-            rows += await asyncio.gather(*(self._fields(key, *names) for key in keys))
+        """Tenant and user of each session that has a hash, shard by shard, in each in the order given."""
+        shards: dict[int, list[str]] = defaultdict(list)
+        for sid in session_ids:
+            shards[shard_in(sid)].append(sid)
+        groups, found = [*shards.items()], list[Due]()
+        for first in range(0, len(groups), _AT_ONCE):
+            rows = await asyncio.gather(*(self._owners_in(*group) for group in groups[first : first + _AT_ONCE]))
+            found += [owner for row in rows for owner in row]
+        return found
+
+    async def _owners_in(self, shard: int, session_ids: list[str]) -> list[Due]:
+        """The same of one shard. A key that is no hash counts as none."""
+        keys = [keyspace.session(shard, sid) for sid in session_ids]
+        try:
+            rows = await self._wire.batch(keys[0], [("HMGET", key, "tenant", "user", "user1") for key in keys])
+        except ResponseError:
+            each = [await self._owners_in(shard, [sid]) for sid in session_ids] if len(session_ids) > 1 else []
+            return [owner for owners in each for owner in owners]
         return [
             Due(sid, tenant.decode(), (user + (more or b"")).decode())
             for sid, (tenant, user, more) in zip(session_ids, rows, strict=True)
             if tenant is not None and user is not None
         ]
-
-    async def _fields(self, key: str, *names: str) -> list[bytes | None]:
-        """Some fields of a hash; none of a key that is no hash."""
-        try:
-            values: list[bytes | None] = await self._wire.call(key, "HMGET", key, *names)
-        except ResponseError:
-            return [None] * len(names)
-        return values
 
 
 def _changed(changes: dict[str, Any]) -> Flat:

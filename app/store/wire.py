@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha1
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 Argument = str | bytes | int | float
+Command = tuple[Argument, ...]
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -33,6 +34,10 @@ class Wire(Protocol):
 
     async def call(self, key: str, *command: Argument) -> Any:
         """One command; `key` decides the node of a cluster."""
+
+    async def batch(self, key: str, commands: Sequence[Command]) -> list[Any]:
+        """The replies to several commands on keys of one slot, which `key` names. One write and one wake-up, but no
+        transaction: others' commands may run between them."""
 
     async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         """Run a script by its digest, or by its text where the server does not know it; `keys[0]` decides the node."""

@@ -16,10 +16,11 @@ from pathlib import Path
 import httpx
 
 from app.embedded import Embedded
-from tests.bench.environment import describe, percentile
+from tests.bench.environment import describe, percentile, quick
 from tests.service import Api, Backend
 
-REVOCATIONS = 100
+STREAMS = 500 if quick() else 5_000
+REVOCATIONS = 20 if quick() else 100
 PER_TENANT = 50
 
 
@@ -57,7 +58,7 @@ def resident(pid: int) -> int:
     return pages * 4_096
 
 
-async def measure(api: Api, backends: list[Backend], streams: int) -> None:
+async def measure(api: Api, backends: list[Backend], streams: int) -> str:
     before = resident(api.child.pid)
     readers: dict[str, list[Reader]] = {backend.tenant_id: [] for backend in backends}
     begun = time.monotonic()
@@ -86,26 +87,32 @@ async def measure(api: Api, backends: list[Backend], streams: int) -> None:
                 while any(sid.encode() not in reader.arrived for reader in mine):  # noqa: ASYNC110 - many events
                     await asyncio.sleep(0.2)
             delays += [max(0.0, reader.arrived[sid.encode()] - answered) for reader in mine]
-    print(
-        f"{streams} streams, {len(backends)} tenants: opened in {opened:.1f} s, {each / 1024:.1f} KiB each, "
+    said = (
+        f"- {streams} streams, {len(backends)} tenants: opened in {opened:.1f} s, {each / 1024:.1f} KiB each, "
         f"revoke -> event p50 {percentile(delays, 0.5) * 1e3:.1f} ms, p99 {percentile(delays, 0.99) * 1e3:.1f} ms, "
         f"most {max(delays) * 1e3:.1f} ms ({len(delays)} deliveries)"
     )
     await asyncio.gather(*(reader.close() for some in readers.values() for reader in some))
     await asyncio.sleep(1)
+    return said
 
 
-async def run(streams: int) -> None:
+async def run(streams: int) -> list[str]:
+    said = []
     with tempfile.TemporaryDirectory() as folder, Embedded(Path(folder) / "valkey") as server:
         for tenants in (max(1, streams // PER_TENANT), 1):
             api = await asyncio.to_thread(Api, server.url)
             try:
                 backends = [await asyncio.to_thread(api.tenant, f"T{number}") for number in range(tenants)]
-                await measure(api, backends, streams)
+                said.append(await measure(api, backends, streams))
             finally:
                 api.stop(signal.SIGKILL)
+    return said
+
+
+def main(streams: int = STREAMS) -> list[str]:
+    return [describe(), "", *asyncio.run(run(streams))]
 
 
 if __name__ == "__main__":
-    print(describe())
-    asyncio.run(run(int(sys.argv[1]) if len(sys.argv) > 1 else 5_000))
+    print("\n".join(main(int(sys.argv[1]) if len(sys.argv) > 1 else STREAMS)))

@@ -20,3 +20,8 @@ def describe() -> str:
 def percentile(values: list[float], share: float) -> float:
     """The value that `share` (0 to 1) of all lie at or below."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def quick() -> bool:
+    """Whether `QUICK=1` asks for the short form."""
+    return os.environ.get("QUICK", "") not in ("", "0")

@@ -17,6 +17,7 @@ from joserfc.jwk import OKPKey
 from starlette.types import Message
 
 from app.api import request, strict_json
+from app.api.body import Bodies
 from app.api.http import Door
 from app.api.limits import canonical_ip, check_claims, check_metadata
 from app.api.operation import Operation
@@ -132,7 +133,7 @@ async def test_a_length_that_is_no_number_is_refused(length: bytes) -> None:
         return {"type": "http.request", "body": b"{}", "more_body": False}
 
     with pytest.raises(Problem) as refused:
-        await request.body({b"content-type": b"application/json", b"content-length": length}, receive)
+        await Bodies().read({b"content-type": b"application/json", b"content-length": length}, receive)
     assert refused.value.status in (400, 413)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import fakeredis
@@ -15,7 +15,7 @@ from app.runtime import now_ms
 from app.store import keyspace
 from app.store.base import SessionStore
 from app.store.redis import RedisSessionStore
-from app.store.wire import Argument, Script, Wire, open_wire
+from app.store.wire import Argument, Command, Script, Wire, open_wire
 from tests.builders import a_tenant
 from tests.oracle import OracleStore
 
@@ -33,6 +33,9 @@ class FakeWire:
 
     async def call(self, key: str, *command: Argument) -> Any:
         return await self._redis.execute_command(*command)
+
+    async def batch(self, key: str, commands: Sequence[Command]) -> list[Any]:
+        return [await self._redis.execute_command(*command) for command in commands]
 
     async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         return await self._redis.eval(script.text, len(keys), *keys, *args)

@@ -1,0 +1,67 @@
+"""`python -m tests.bench.bench_memory [sessions …]`: bytes of Redis for each session, everything included, and how
+each kind of key is encoded. Two sessions for each user, a user agent of 120 characters, the server as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+from app.embedded import Embedded
+from app.model import Tenant
+from app.runtime import now_ms
+from tests.bench.environment import describe, quick
+from tests.bench.stock import Stock, bare_sessions, opened
+
+COUNTS = (10_000, 50_000) if quick() else (10_000, 200_000, 1_000_000)
+SAMPLED = 200
+
+
+async def used(stock: Stock) -> int:
+    info = (await stock.wire.call("", "INFO", "memory")).decode()
+    return int(next(line for line in info.splitlines() if line.startswith("used_memory:")).partition(":")[2])
+
+
+async def kinds(stock: Stock, count: int) -> list[str]:
+    """For each kind of key: how it is encoded, how many there are, and its share of one session's bytes."""
+    found: dict[str, list[bytes]] = defaultdict(list)
+    async for keys in stock.wire.scan("hj:{*"):
+        for key in keys:
+            found[key.decode().split(":")[2]].append(key)
+    lines = ["| key | encoding | keys | bytes of one | bytes per session |", "|---|---|---|---|---|"]
+    for kind, keys in sorted(found.items()):
+        some = keys[:: max(1, len(keys) // SAMPLED)]
+        replies = await asyncio.gather(
+            *(
+                stock.wire.batch(key.decode(), (("OBJECT", "ENCODING", key), ("MEMORY", "USAGE", key, "SAMPLES", "0")))
+                for key in some
+            )
+        )
+        encodings = " ".join(sorted({encoding.decode() for encoding, _ in replies}))
+        each = mean(size for _, size in replies)
+        lines.append(f"| {kind} | {encodings} | {len(keys):,} | {each:,.0f} | {each * len(keys) / count:.0f} |")
+    return lines
+
+
+async def measure(count: int) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder, Embedded(Path(folder), extra=["--appendonly", "no"]) as server:
+        async with opened(server.url) as stock:
+            tenant: Tenant = await stock.runtime.tenants.create("Bench", now_ms())
+            before = await used(stock)
+            await bare_sessions(stock, tenant, count, 2)
+            each = (await used(stock) - before) / count
+            return ["", f"**{count:,} sessions: {each:.0f} bytes each**", "", *await kinds(stock, count)]
+
+
+def main(counts: tuple[int, ...] = COUNTS) -> list[str]:
+    lines = [describe()]
+    for count in counts:
+        lines += asyncio.run(measure(count))
+    return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(main(tuple(map(int, sys.argv[1:])) or COUNTS)))

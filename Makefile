@@ -38,11 +38,8 @@ test: $(STAMP) ## The whole suite, on real servers that it starts itself
 test-fast: $(STAMP) ## Without the tests marked slow, until the first failure
 	$(PY) -m pytest -x -q -m "not slow and not long"
 
-FAULTS_FULL := FAULTS=full MODEL_CALLS_ORACLE=20000 MODEL_CALLS_VALKEY=200000 MODEL_CALLS_CLUSTER=20000 MODEL_CALLS_HTTP=5000
-
 test-faults: $(STAMP) ## The long proof: the model, every fault, every mutation (under 30 minutes)
-	$(FAULTS_FULL) $(PY) -m pytest -m "long or not long" tests/model tests/faults tests/client/test_outages.py
-	$(PY) -m tests.faults.mutations
+	$(PY) -m tests.faults.everything
 
 test-security: $(STAMP) ## The long search for holes: ten minutes of Schemathesis, fuzzing, the matrix, the gates, the canaries
 	SECURITY=full $(PY) -m pytest -m "long or not long" tests/api tests/security

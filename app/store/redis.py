@@ -36,7 +36,7 @@ from app.store.wire import Wire
 _KEEP = 7 * DAY
 _BATCH = 25
 _ATTEMPTS = 20
-_AT_ONCE = 16
+_AT_ONCE = 64
 _ROUNDS = 1_000
 _NO_RULES = Rules()
 _NOT_ONCE = Once("", "")
@@ -256,7 +256,7 @@ class RedisSessionStore:
                 return await self._postpone(batch[0], now, error)
             return ended
 
-        return sum(await self._by_shard(due, one))
+        return sum(await self._by_shard(due, one, at_once=1))
 
     async def _postpone(self, item: Due, now: int, error: ResponseError) -> int:
         """What no script can settle must not keep the sweep from the rest."""
@@ -308,8 +308,10 @@ class RedisSessionStore:
                 ended += [sid.decode() for sid in answer[1:]]
         raise StoreUnavailable("the user's sessions change too fast")
 
-    async def _by_shard(self, items: list[Item], act: Callable[[int, list[Item]], Awaitable[Result]]) -> list[Result]:
-        """Run `act` on batches of one shard each, some side by side; a backlog of any size keeps the rest waiting."""
+    async def _by_shard(
+        self, items: list[Item], act: Callable[[int, list[Item]], Awaitable[Result]], at_once: int = _AT_ONCE
+    ) -> list[Result]:
+        """Run `act` on batches of one shard each, `at_once` side by side."""
         shards: dict[int, list[Item]] = defaultdict(list)
         for item in items:
             shards[shard_in(item.session_id)].append(item)
@@ -319,8 +321,8 @@ class RedisSessionStore:
             for start in range(0, len(batch), _BATCH)
         ]
         results: list[Result] = []
-        for first in range(0, len(batches), _AT_ONCE):
-            results += await asyncio.gather(*(act(*batch) for batch in batches[first : first + _AT_ONCE]))
+        for first in range(0, len(batches), at_once):
+            results += await asyncio.gather(*(act(*batch) for batch in batches[first : first + at_once]))
         return results
 
     async def _owner(self, session_id: str) -> Due | None:

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from .claims import InvalidAccessToken, UnknownKey, verify
-from .errors import REFUSALS, InvalidApiKey, InvalidToken, ServiceUnavailable, SessionError, TokenExpired, VerifierStale
+from .errors import REFUSALS, InvalidToken, ServiceUnavailable, SessionError, TokenExpired, VerifierStale
 from .events import Event
 from .feed import Source
 from .freshness import Freshness, Pulse, clock
@@ -136,10 +136,8 @@ class Verifier:
         Raises `InvalidToken`, `TokenExpired`, `SessionRevoked`; `VerifierStale` or `ServiceUnavailable` when nobody
         can tell.
         """
-        hit = self._hits.get(token)
-        if hit is not None and _now() < hit[1] and clock() < self._freshness.until:
-            self._reports.seen.add(hit[2])
-            return hit[0]
+        if (known := self.recall(token)) is not None:
+            return known
         try:
             claims = self._read(token)
         except UnknownKey as unknown:
@@ -155,10 +153,8 @@ class Verifier:
 
     def check(self, token: str) -> Claims:
         """As `verify`, from memory alone: whoever would have to ask raises `VerifierStale`. In the loop's thread."""
-        hit = self._hits.get(token)
-        if hit is not None and _now() < hit[1] and clock() < self._freshness.until:
-            self._reports.seen.add(hit[2])
-            return hit[0]
+        if (known := self.recall(token)) is not None:
+            return known
         try:
             claims = self._read(token)
         except UnknownKey as unknown:
@@ -229,9 +225,8 @@ class Verifier:
             verdict = msgspec.json.decode(answer.content, type=dict[str, Any])
         except (httpx.HTTPError, msgspec.DecodeError):
             raise ServiceUnavailable from None
-        if answer.status_code in (401, 403):
-            _log.error("%s", InvalidApiKey())
-        if answer.status_code != 200 or "valid" not in verdict:
+        if answer.status_code != 200:
+            _log.warning("the service answers %d where it was asked for a verdict", answer.status_code)
             raise ServiceUnavailable
         if not verdict["valid"]:
             raise REFUSALS.get(verdict["error"]["code"], InvalidToken)()

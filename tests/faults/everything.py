@@ -1,6 +1,6 @@
 """`python -m tests.faults.everything`: the long proof, part by part, and how long each took.
 
-The model runs in two processes side by side, one for each of two cores. The faults run alone, because they measure time.
+The model runs in two processes side by side, one for each of two cores. The faults run alone: they measure time.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _MOST: Final = 100_000
 
 
 class Genuine:
-    """Two generations of at most `most` digests each, about 150 bytes a piece; the older one is dropped as a whole."""
+    """Two generations of at most `most` digests each, about 110 bytes a piece; the older one is dropped as a whole."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most

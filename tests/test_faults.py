@@ -134,6 +134,24 @@ async def test_a_server_gone_silent_keeps_newcomers_no_longer_than_those_who_ask
     await wire.close()
 
 
+async def test_a_batch_counts_as_many_commands_as_it_holds(own_server: Embedded) -> None:
+    """So many wait at most; who comes then is refused at once."""
+    wire = await open_wire(own_server.url, 10_000)
+    pid = int(await _pid(wire))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        many = asyncio.create_task(wire.batch("k", [("PING",)] * 20_000))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(0.1):
+            with pytest.raises(StoreUnavailable):
+                await wire.call("k", "PING")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert set(await many) == {b"PONG"}
+    assert await wire.call("k", "PING") == b"PONG"
+    await wire.close()
+
+
 async def _pid(wire: Wire) -> str:
     info = (await wire.call("k", "INFO", "server")).decode()
     return str(next(line.split(":")[1] for line in info.splitlines() if line.startswith("process_id:")))

@@ -15,7 +15,6 @@ Shape = TypeVar("Shape")
 
 MAX_DEPTH: Final = 16
 MAX_INTEGER: Final = 2**53 - 1
-_LITERALS: Final = b" \t\r\n{}:,truefalsn"
 _PLACE: Final = re.compile(r" - at `(?:key in `)?\$\.?([^`]*)`")
 _NAME: Final = re.compile(r"(?:required|unknown) field `([^`]*)`")
 _SHOWN: Final = re.compile(r"\w{1,40}", re.ASCII)
@@ -24,9 +23,6 @@ _SHOWN: Final = re.compile(r"\w{1,40}", re.ASCII)
 def parse(raw: bytes) -> Any:
     """The value in `raw`. Raises `MalformedRequest`: not UTF-8, not JSON, a name twice, NaN or Infinity, an
     integer beyond 2^53 - 1, deeper than 16, a NUL or a lone surrogate."""
-    plain = _plain(raw)
-    if plain is not None:
-        return plain
     try:
         value = _DECODER.decode(raw.decode())
     except UnicodeDecodeError:
@@ -38,22 +34,6 @@ def parse(raw: bytes) -> Any:
     if b"\\u" in raw or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
         _inspect(value, MAX_DEPTH)
     return value
-
-
-def _plain(raw: bytes) -> dict[str, Any] | None:
-    """One object of texts and literals without an escape, which is what nearly all bodies are; `None` for any other.
-    With neither numbers nor nesting nor escapes only a name that stands twice is left to look for: one colon outside
-    of texts for each name says that there is none."""
-    if b"\\" in raw:
-        return None
-    outside = b"".join(raw.split(b'"')[::2])
-    if outside.translate(None, _LITERALS) or outside.count(b"{") != 1:
-        return None
-    try:
-        value = _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return value if len(value) == outside.count(b":") else None
 
 
 def shaped(value: Any, shape: type[Shape]) -> Shape:
@@ -127,4 +107,3 @@ def _constant(text: str) -> NoReturn:
 _DECODER: Final = JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
 )
-_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode

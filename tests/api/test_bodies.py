@@ -1,5 +1,5 @@
-"""Bodies: what is not here in time is refused, and nobody else's is touched; what is plain is read the quick way and
-what is not the strict way, with the same result."""
+"""Bodies: what is not here in time is refused, and nobody else's is touched; what two parsers could read differently is
+refused, and nothing else."""
 
 from __future__ import annotations
 

@@ -70,14 +70,17 @@ async def living(stock: Stock, tenant: Tenant) -> list[str]:
     return [member.session_id for row in rows for member in row]
 
 
-async def bare_sessions(stock: Stock, tenant: Tenant, count: int, each: int, begun: int | None = None) -> None:
-    """`count` sessions straight through the store, without tokens, as if they had begun at `begun`."""
+async def bare_sessions(
+    stock: Stock, tenant: Tenant, count: int, each: int, begun: int | None = None, start: int = 0
+) -> None:
+    """`count` sessions straight through the store, without tokens, as if they had begun at `begun`; numbers from
+    `start` on."""
     now = now_ms() if begun is None else begun
-    for first in range(0, count, _AT_ONCE):
+    for first in range(start, start + count, _AT_ONCE):
         await asyncio.gather(
             *(
                 stock.store.create(_session(tenant, number, each, now), secrets.token_bytes(16), tenant.rules, now)
-                for number in range(first, min(first + _AT_ONCE, count))
+                for number in range(first, min(first + _AT_ONCE, start + count))
             )
         )
 

@@ -16,7 +16,7 @@ from app.store.base import Due, Registry, SessionStore
 from app.tenants import Tenants
 
 _DUE_PER_SHARD: Final = 20
-_STRIDE: Final = 500
+_STRIDE: Final = 100
 _SHARDS_AT_ONCE: Final = 32
 _MEMBERS: Final = 500
 
@@ -28,7 +28,7 @@ class Upkeep:
         self._tenants = tenants
 
     async def sweep(self, now: int) -> int:
-        """One bounded pass over everything whose time has come; how many sessions ended. After every few hundred it
+        """One bounded pass over everything whose time has come; how many sessions ended. After every hundred it
         rests for half the time that they took, so that a backlog of any size leaves the store to others."""
         due = await self._store.due(now, _DUE_PER_SHARD)
         rules, ended = await self._rules_of(due, now), 0

@@ -273,8 +273,8 @@ class Caller(RuleBasedStateMachine):
         return one.spent[pick % len(one.spent)] if one.spent else None
 
     def _forgotten(self, one: Held) -> bool:
-        """Whether the service may no longer remember an ended session."""
-        return one.ended_at is not None and self.now >= min(one.ended_at, one.expires) + RETENTION - DAY
+        """Whether the service may no longer remember an ended session, on the latest clock that it has seen."""
+        return one.ended_at is not None and self.latest >= min(one.ended_at, one.expires) + RETENTION - DAY
 
 
 def _codes(one: Held, now: int) -> set[str]:

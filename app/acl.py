@@ -42,7 +42,7 @@ class User(msgspec.Struct, frozen=True):
 USERS: Final = (
     User("hj-api", f"{_CONNECTION} {_SESSIONS} {_FOLLOW}", ("hj:*",), ("hj:revocations:*",)),
     User("hj-worker", f"{_CONNECTION} {_SESSIONS} {_REPAIR} {_QUEUE}", ("hj:*", "arq:*"), ("hj:revocations:*",)),
-    User("hj-subscriber", f"{_CONNECTION} {_FOLLOW} xrange", ("hj:{*}:events",), ("hj:revocations:*",)),
+    User("hj-subscriber", f"{_CONNECTION} {_FOLLOW} xrange xread", ("hj:{*}:events",), ("hj:revocations:*",)),
 )
 
 

@@ -22,12 +22,13 @@ from redis.exceptions import RedisError
 from .events import Event, channel, event_of
 from .feed import Backoff, Listener
 from .freshness import clock
-from .shards import SHARDS, log_key
+from .shards import SHARDS, base32, log_key
 
 _PAST_S: Final = 24 * 3_600 + 600
 """No access token lives longer than a day; ten minutes for clocks that differ."""
 _COUNT: Final = 200
 _GROUPS: Final = 16
+_GIVEN: Final = 20_000
 _TIMEOUT_S: Final = 5.0
 _log: Final = logging.getLogger("session_client")
 _event: Final = msgspec.json.Decoder(Event).decode
@@ -48,6 +49,8 @@ class RedisFeed:
         self._every = every
         self._backoff = Backoff()
         self._last: dict[int, bytes] = {}
+        self._given: set[str] = set()
+        self._given_before: set[str] = set()
         self._generation = 0
         self._heard = 0.0
         self._turn = 0
@@ -63,6 +66,7 @@ class RedisFeed:
 
     def reload(self) -> None:
         self._last.clear()
+        self._given, self._given_before = set(), set()
         self._generation += 1
 
     async def _session(self) -> None:
@@ -83,10 +87,17 @@ class RedisFeed:
             await log.aclose()
 
     async def _listen(self, bell: PubSub) -> None:
-        async for message in bell.listen():
+        """Straight from the connection: redis-py's own loop costs more than all that is done with a message, and would
+        connect again in silence."""
+        connection: Any = bell.connection
+        while True:
+            reply = await connection.read_response()
             self._heard = clock()
-            if message["type"] == "message":
-                self._listener.take(_event(message["data"]))
+            if reply[0] == b"message":
+                event = _event(reply[2])
+                self._listener.take(event)
+                if len(self._given) < _GIVEN:
+                    self._given.add(event.id)
 
     async def _ping(self, bell: PubSub) -> None:
         """Notice a connection on which nothing arrives any more."""
@@ -104,34 +115,40 @@ class RedisFeed:
             if generation == self._generation:
                 self._backoff.reset()
                 self._listener.confirm(began)
+                self._given, self._given_before = set(), self._given
             await asyncio.sleep(self._every)
 
     async def _read_shards(self, log: Client, shards: range) -> None:
-        beginning = b"%d" % int((time.time() - _PAST_S) * 1_000)
-        wanted = {shard: self._last.get(shard, beginning) for shard in shards}
+        beginning = b"%d-0" % int((time.time() - _PAST_S) * 1_000)
+        wanted = {shard: _before(self._last[shard]) if shard in self._last else beginning for shard in shards}
         while wanted:
             pages = await _pages(log, wanted)
             wanted, asked = {}, wanted
-            for (shard, start), page in zip(asked.items(), pages, strict=True):
-                last = self._last.get(shard)
-                if start == last and (not page or page[0][0] != last):
+            for shard, start in asked.items():
+                page, last = pages.get(shard, []), self._last.get(shard)
+                if last is not None and start == _before(last) and (not page or page[0][0] != last):
                     del self._last[shard]
                     wanted[shard] = beginning
                     continue
                 self._take(shard, page)
                 if len(page) == _COUNT:
-                    wanted[shard] = b"(" + page[-1][0]
+                    wanted[shard] = page[-1][0]
             await asyncio.sleep(0)
 
     def _take(self, shard: int, page: list[Any]) -> None:
+        """Give what the channel has not given, or too long ago to be remembered."""
+        name = base32(shard, 2)
         for entry in page:
-            if self._tenant in entry[1] and entry[0] != self._last.get(shard):
+            if self._tenant not in entry[1] or entry[0] == self._last.get(shard):
+                continue
+            event_id = f"{name}-{entry[0].decode()}"
+            if event_id not in self._given and event_id not in self._given_before:
                 self._listener.take(event_of(shard, entry))
         if page:
             self._last[shard] = page[-1][0]
 
     def _open(self) -> Client:
-        """A client whose XRANGE answers as the server does."""
+        """A client whose XRANGE and XREAD answer as the server does."""
         if self._cluster:
             options = {**parse_url(self._urls[0]), **_options()}
             secure = options.pop("connection_class", None) is SSLConnection
@@ -141,7 +158,8 @@ class RedisFeed:
             client: Client = RedisCluster(startup_nodes=nodes, ssl=secure, **options)
         else:
             client = Redis.from_url(self._urls[0], **_options())
-        client.set_response_callback("XRANGE", _as_sent)
+        for command in ("XRANGE", "XREAD"):
+            client.set_response_callback(command, _as_sent)
         return client
 
 
@@ -162,11 +180,25 @@ def _addresses(url: str) -> list[str]:
     return [urlunsplit(parts._replace(scheme=scheme, netloc=login + host)) for host in hosts.split(",")]
 
 
-async def _pages(log: Client, wanted: dict[int, bytes]) -> list[list[Any]]:
-    """One page of each shard, in one write to each server."""
-    pipeline: Any = log.pipeline(transaction=False)
-    for shard, start in wanted.items():
-        pipeline.execute_command("XRANGE", log_key(shard), start, "+", "COUNT", _COUNT)
+async def _pages(log: Client, wanted: dict[int, bytes]) -> dict[int, list[Any]]:
+    """The next page of each shard, behind an entry id, where there is one. A single server is asked once for all; in a
+    cluster each shard by itself, in one write to each server."""
     async with asyncio.timeout(2 * _TIMEOUT_S):
-        pages: list[list[Any]] = await pipeline.execute()
-    return pages
+        if isinstance(log, Redis):
+            keys = [log_key(shard) for shard in wanted]
+            read: Any = log.execute_command
+            found = await read("XREAD", "COUNT", _COUNT, "STREAMS", *keys, *wanted.values())
+            pages = {key.decode(): page for key, page in found or ()}
+            return {shard: pages[key] for shard, key in zip(wanted, keys, strict=True) if key in pages}
+        pipeline: Any = log.pipeline(transaction=False)
+        for shard, start in wanted.items():
+            pipeline.execute_command("XRANGE", log_key(shard), b"(" + start, "+", "COUNT", _COUNT)
+        return dict(zip(wanted, await pipeline.execute(), strict=True))
+
+
+def _before(entry_id: bytes) -> bytes:
+    """The entry id just below another (Redis Streams, "Entry IDs")."""
+    ms, _, sequence = entry_id.partition(b"-")
+    if int(sequence):
+        return b"%b-%d" % (ms, int(sequence) - 1)
+    return b"%d-%d" % (int(ms) - 1, (1 << 64) - 1)

@@ -88,6 +88,7 @@ def test_each_part_does_its_whole_job_as_its_own_user(walled: Walled) -> None:
         assert types.count("pmessage") >= 4
         stream = next(Redis(port=walled.server.port).scan_iter("hj:{*}:events"))
         assert reader.xrange(stream)
+        assert reader.xread({stream: 0})
     assert walled.refusals() == []
 
 

@@ -33,7 +33,8 @@ worker: $(STAMP) ## The worker alone
 	@exec $(PY) -m worker.main
 
 test: $(STAMP) ## The whole suite, on real servers that it starts itself
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/faults --ignore tests/worker
+	$(PY) -m pytest tests/faults tests/worker # alone: they measure time
 
 test-fast: $(STAMP) ## Without the tests marked slow, until the first failure
 	$(PY) -m pytest -x -q -m "not slow and not long"

@@ -45,7 +45,7 @@ async def test_replies_find_their_callers(wire: Wire) -> None:
 
 
 async def test_a_cancelled_caller_disturbs_no_one_and_its_command_still_runs(wire: Wire) -> None:
-    await wire.call("k", "PING")
+    await wire.call("n", "SET", "n", 0)
     tasks = [asyncio.create_task(wire.call("n", "INCR", "n")) for _ in range(1_000)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
@@ -132,6 +132,30 @@ async def test_a_server_gone_silent_keeps_newcomers_no_longer_than_those_who_ask
     assert await wire.call("k", "INCR", "k") == 2
     assert await wire.call("k", "CLIENT", "ID") == own
     await wire.close()
+
+
+async def test_reads_go_on_while_the_server_holds_writes_back(wire: Wire, api: Api, backend: Backend) -> None:
+    """As during a failover. A verification is a read; a create waits, or is refused in time, and is not lost."""
+    kept, new = await asyncio.to_thread(backend.create, "user_1"), {"user_id": "user_2"}
+    await asyncio.to_thread(backend.verify, kept["access_token"])
+    await wire.call("k", "CLIENT", "PAUSE", 1_500, "WRITE")
+    began = time.monotonic()
+    waiting = asyncio.create_task(wire.call("k", "INCR", "k"))
+    creating = asyncio.create_task(asyncio.to_thread(backend.call, "POST", "/v1/sessions", json=new))
+    for _ in range(20):
+        answer = await asyncio.to_thread(backend.verify, kept["access_token"])
+        assert answer["valid"]
+        listed = await asyncio.to_thread(backend.call, "GET", "/v1/sessions?user_id=user_1")
+        assert listed.status_code == 200
+        await asyncio.sleep(0.02)
+    assert time.monotonic() - began < 1.2
+    assert not waiting.done()
+    with pytest.raises(StoreUnavailable):
+        await waiting
+    assert (await creating).status_code == 503
+    async with asyncio.timeout(3):
+        while (await asyncio.to_thread(backend.call, "POST", "/v1/sessions", json=new)).status_code != 201:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_a_batch_counts_as_many_commands_as_it_holds(own_server: Embedded) -> None:

@@ -1,4 +1,4 @@
-"""The wire of a cluster: one connection per primary, commands routed by the slot of their key.
+"""The wire of a cluster: one `Node` per primary, commands routed by the slot of their key.
 
 `MOVED`, `ASK` and `TRYAGAIN` mean that a command has not run, so it is sent again, a bounded number of times
 (Redis Cluster specification, "Redirection and resharding"). After a lost connection only the map is renewed.
@@ -15,13 +15,14 @@ from urllib.parse import urlsplit, urlunsplit
 from redis.crc import key_slot
 
 from app.errors import StoreUnavailable
-from app.store.connection import Connection, ReplyError, joined, packed
+from app.store.connection import ReplyError, joined, packed
+from app.store.node import Node
 from app.store.wire import Argument, Command, Script
 
 _REDIRECTS: Final = 16
 _ASKING: Final = packed("ASKING")
 
-Act = Callable[[Connection], Awaitable[Any]]
+Act = Callable[[Node], Awaitable[Any]]
 
 
 class ClusterWire:
@@ -32,7 +33,7 @@ class ClusterWire:
         self._login = f"{login}@" if login else ""
         self._seeds = hosts.split(",")
         self._timeout = timeout_ms
-        self._nodes: dict[str, Connection] = {}
+        self._nodes: dict[str, Node] = {}
         self._slots: list[str] = []
         self._renewing: asyncio.Task[None] | None = None
         self._closed = False
@@ -105,20 +106,18 @@ class ClusterWire:
 
     async def _ask(self, name: str, command: tuple[Any, ...]) -> Any:
         """ASKING and the command in one write on the node that is taking the slot over."""
-        node = self._node(name)
-        await node.call("PING")
-        _, reply = await node.send(_ASKING + packed(*command), 2)
+        _, reply = await self._node(name).asked(_ASKING + packed(*command), 2)
         if isinstance(reply, ReplyError):
             raise reply
         return reply
 
-    def _node(self, name: str) -> Connection:
+    def _node(self, name: str) -> Node:
         if self._closed:
             raise StoreUnavailable
         node = self._nodes.get(name)
         if node is None:
             url = urlunsplit(self._parts._replace(netloc=self._login + name))
-            node = self._nodes[name] = Connection(url, self._timeout)
+            node = self._nodes[name] = Node(url, self._timeout)
         return node
 
     def _renew_soon(self) -> None:

@@ -285,35 +285,6 @@ def packed(*command: Any) -> bytes:
     return data
 
 
-class SingleWire:
-    """The wire of a single server."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def call(self, key: str, *command: Argument) -> Any:
-        return await self._connection.call(*command)
-
-    async def batch(self, key: str, commands: Sequence[Command]) -> list[Any]:
-        replies = await self._connection.batch(commands)
-        for reply in replies:
-            if isinstance(reply, ReplyError):
-                raise reply
-        return replies
-
-    async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
-        return await self._connection.script(script, keys, args)
-
-    async def each(self, *command: Argument) -> list[Any]:
-        return [await self._connection.call(*command)]
-
-    def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        return self._connection.scan(pattern)
-
-    async def close(self) -> None:
-        await self._connection.close()
-
-
 def _major(info: Any) -> int:
     """The major version in an INFO answer; 0 where there is none."""
     text = info.decode() if isinstance(info, bytes) else str(info)

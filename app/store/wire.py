@@ -54,8 +54,8 @@ class Wire(Protocol):
 async def open_wire(url: str, timeout_ms: int) -> Wire:
     """A wire to `redis:// rediss:// unix://`, or to a cluster with `redis+cluster://host:port,host:port`."""
     from app.store.cluster import ClusterWire
-    from app.store.connection import Connection, SingleWire
+    from app.store.node import SingleWire
 
     if "+cluster" in urlsplit(url).scheme:
         return await ClusterWire.open(url, timeout_ms)
-    return SingleWire(Connection(url, timeout_ms))
+    return SingleWire(url, timeout_ms)

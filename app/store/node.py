@@ -1,0 +1,84 @@
+"""One server by two connections, one for reads and one for what writes, so that no read waits behind a write.
+
+While a failover is under way a server holds writes back for as long as it takes and goes on answering reads (Redis:
+CLIENT PAUSE WRITE, FAILOVER). On one connection replies come in the order of the commands, and all would wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from app.store.connection import Connection, ReplyError
+from app.store.wire import Argument, Command, Script
+
+_READS: Final = frozenset(
+    "CLUSTER EXISTS GET HGET HGETALL HMGET HVALS INFO PING ROLE SCAN TIME TYPE XRANGE XREVRANGE "
+    "ZCARD ZCOUNT ZRANGE ZSCAN ZSCORE".split()
+)
+"""What a server answers while it holds writes back."""
+
+
+class Node:
+    """A write that was acknowledged is seen by every read that is asked for after that, on either connection."""
+
+    def __init__(self, url: str, timeout_ms: int) -> None:
+        self._reads = Connection(url, timeout_ms)
+        self._writes = Connection(url, timeout_ms)
+
+    async def call(self, *command: Argument) -> Any:
+        """As `Connection.call`."""
+        return await self._for(command).call(*command)
+
+    async def batch(self, commands: Sequence[Command]) -> list[Any]:
+        """As `Connection.batch`; the first command decides for all."""
+        return await self._for(commands[0]).batch(commands)
+
+    async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
+        """As `Connection.script`."""
+        return await self._writes.script(script, keys, args)
+
+    async def asked(self, packed: bytes, count: int) -> list[Any]:
+        """The replies to packed commands that must not be parted."""
+        await self._writes.call("PING")
+        return await self._writes.send(packed, count)
+
+    def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        """As `Connection.scan`."""
+        return self._reads.scan(pattern)
+
+    async def close(self) -> None:
+        await self._reads.close()
+        await self._writes.close()
+
+    def _for(self, command: Command) -> Connection:
+        return self._reads if command[0] in _READS else self._writes
+
+
+class SingleWire:
+    """The wire of a single server."""
+
+    def __init__(self, url: str, timeout_ms: int) -> None:
+        self._node = Node(url, timeout_ms)
+
+    async def call(self, key: str, *command: Argument) -> Any:
+        return await self._node.call(*command)
+
+    async def batch(self, key: str, commands: Sequence[Command]) -> list[Any]:
+        replies = await self._node.batch(commands)
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise reply
+        return replies
+
+    async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
+        return await self._node.script(script, keys, args)
+
+    async def each(self, *command: Argument) -> list[Any]:
+        return [await self._node.call(*command)]
+
+    def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        return self._node.scan(pattern)
+
+    async def close(self) -> None:
+        await self._node.close()

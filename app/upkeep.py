@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from time import perf_counter
 from typing import Final, cast
 
 from app.client.events import Event
 from app.model import MINUTE, SECOND, SHARDS, Reason, Rules
+from app.pace import Pace
 from app.store.base import Due, Registry, SessionStore
 from app.tenants import Tenants
 
 _DUE_PER_SHARD: Final = 20
 _STRIDE: Final = 100
-_SHARDS_AT_ONCE: Final = 32
-_MEMBERS: Final = 500
+_SHARDS_AT_ONCE: Final = 4
+_MEMBERS: Final = 100
 
 
 class Upkeep:
@@ -26,16 +26,17 @@ class Upkeep:
         self._store = store
         self._registry = registry
         self._tenants = tenants
+        self._sweeping, self._walking = Pace(), Pace()
 
     async def sweep(self, now: int) -> int:
-        """One bounded pass over everything whose time has come; how many sessions ended. After every hundred it
-        rests for half the time that they took, so that a backlog of any size leaves the store to others."""
+        """One bounded pass over everything whose time has come; how many sessions ended. A backlog of any size makes
+        way for others."""
         due = await self._store.due(now, _DUE_PER_SHARD)
         rules, ended = await self._rules_of(due, now), 0
         for first in range(0, len(due), _STRIDE):
-            began = perf_counter()
-            ended += await self._store.sweep(due[first : first + _STRIDE], rules, now)
-            await asyncio.sleep((perf_counter() - began) / 2)
+            stride = due[first : first + _STRIDE]
+            async with self._sweeping.stretch(len(stride)):
+                ended += await self._store.sweep(stride, rules, now)
         return ended
 
     async def apply_policies(self, now: int) -> int:
@@ -84,10 +85,11 @@ class Upkeep:
     async def _walk_shard(self, tenant_id: str, shard: int, rules: Rules | None, now: int) -> bool:
         after = ""
         while members := await self._store.tenant_members(tenant_id, shard, after, _MEMBERS):
-            await self._store.sweep(members, {} if rules is None else {tenant_id: rules}, now)
-            if rules is not None:
-                for user_id in {member.user_id for member in members}:
-                    await self._store.evict(tenant_id, user_id, rules, now)
+            async with self._walking.stretch(len(members)):
+                await self._store.sweep(members, {} if rules is None else {tenant_id: rules}, now)
+                if rules is not None:
+                    for user_id in {member.user_id for member in members}:
+                        await self._store.evict(tenant_id, user_id, rules, now)
             after = members[-1].session_id
         return await self._store.uncut(tenant_id, shard, now)
 

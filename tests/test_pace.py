@@ -1,0 +1,36 @@
+"""Work that makes way: no rest while it goes as quickly as ever, and as long a rest as others have made it wait."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+
+from app.pace import Pace
+
+
+async def _took(pace: Pace, seconds: float, pieces: int) -> float:
+    """Seconds that a stretch takes, its rest included."""
+    began = perf_counter()
+    async with pace.stretch(pieces):
+        await asyncio.sleep(seconds)
+    return perf_counter() - began
+
+
+async def test_it_rests_as_long_as_it_was_kept_waiting_and_no_longer() -> None:
+    pace = Pace()
+    quickest = await _took(pace, 0.02, 10)
+    assert quickest < 0.2
+    slow = await _took(pace, 0.3, 10)
+    assert 0.3 + 0.25 < slow < 2 * 0.3 + 0.2
+
+
+async def test_a_larger_stretch_is_not_taken_for_a_slow_one() -> None:
+    pace = Pace()
+    await _took(pace, 0.02, 10)
+    assert await _took(pace, 0.2, 100) < 0.2 + 0.1
+
+
+async def test_nothing_to_do_costs_nothing_and_teaches_nothing() -> None:
+    pace = Pace()
+    assert await _took(pace, 0, 0) < 0.05
+    assert await _took(pace, 0.2, 10) < 0.2 + 0.1

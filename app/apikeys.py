@@ -94,19 +94,32 @@ class ApiKeys:
         key_id, secret = _parts(text)
         key = await self._known.get(key_id, now)
         digest = self._fitting(key_id, secret, key)
-        if digest is None or key is None or not key.lives(now):
+        if digest is None or key is None:
             raise InvalidApiKey
-        try:
-            tenant = await self._tenants.get(key.tenant_id, now)
-        except TenantNotFound:
-            raise InvalidApiKey from None
+        tenant = await self._tenant(key, now)
         if now - self._noted.get(key.id, 0) >= MINUTE:
             self._note(key, digest, now)
         return key, tenant
 
+    async def living(self, key_id: str, now: int) -> tuple[ApiKey, Tenant]:
+        """What `authenticate` has given once, as it is now. Raises `InvalidApiKey` as it does."""
+        key = await self._known.get(key_id, now)
+        if key is None:
+            raise InvalidApiKey
+        return key, await self._tenant(key, now)
+
     async def flush(self) -> None:
         """Wait for what is being noted."""
         await asyncio.gather(*self._noting, return_exceptions=True)
+
+    async def _tenant(self, key: ApiKey, now: int) -> Tenant:
+        """Whose key it is. Raises `InvalidApiKey` if either lives no more."""
+        if not key.lives(now):
+            raise InvalidApiKey
+        try:
+            return await self._tenants.get(key.tenant_id, now)
+        except TenantNotFound:
+            raise InvalidApiKey from None
 
     async def _make(
         self, tenant_id: str, name: str, now: int, mode: Mode, scopes: frozenset[Scope] | None, life: int | None

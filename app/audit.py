@@ -23,7 +23,8 @@ _LOOKED_AT: Final = 1_000
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """`actor`: `admin`, or the id of an API key. `before` and `after`: what was changed, never a secret."""
+    """`actor`: `admin`, the id of an API key, or `oidc:` and a subject. `before` and `after`: what was changed, never a
+    secret."""
 
     at: int
     actor: str

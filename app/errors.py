@@ -59,6 +59,18 @@ class InsufficientScope(Problem):
         self.scope = scope
 
 
+class CsrfRefused(Problem):
+    code, status, title = "csrf_refused", 403, "The dashboard takes changes from its own pages only"
+
+
+class FreshSignInRequired(Problem):
+    code, status, title = "fresh_sign_in_required", 403, "This needs a sign-in within the last ten minutes"
+
+
+class ConfirmationRequired(Problem):
+    code, status, title = "confirmation_required", 428, "This has to be confirmed by the name of the tenant"
+
+
 class SessionNotFound(Problem):
     code, status, title = "session_not_found", 404, "No such session"
 

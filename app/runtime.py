@@ -15,11 +15,13 @@ from app.cursors import Cursors
 from app.device import Locator, device_type
 from app.feed import Feed
 from app.keys import KeyRing, derive
+from app.operators import Operators
 from app.reader import Reader
 from app.sessions import Sessions
 from app.settings import Settings
 from app.store.audit import AuditLog
 from app.store.base import Registry, SessionStore
+from app.store.dashboard import DashboardSessions
 from app.store.doorbell import Doorbell
 from app.store.log import EventLog
 from app.store.redis import RedisSessionStore
@@ -39,6 +41,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     tenants: Tenants
     api_keys: ApiKeys
     audit: Audit
+    operators: Operators
     keys: KeyRing
     registry: Registry
     clock: Callable[[], int]
@@ -94,6 +97,13 @@ async def open_runtime(
             tenants=tenants,
             api_keys=api_keys,
             audit=Audit(AuditLog(wire), cursors, *(derive(secret, "audit") for secret in settings.secrets)),
+            operators=Operators(
+                DashboardSessions(wire),
+                api_keys,
+                settings.admin_key,
+                settings.oidc_allowed,
+                *(derive(secret, "dashboard") for secret in settings.secrets),
+            ),
             keys=keys,
             registry=registry,
             clock=clock,

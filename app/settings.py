@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     accepted: frozenset[str] = frozenset()
     proxies: tuple[Network, ...] = ()
     failures_per_minute: int = 300
+    oidc_allowed: frozenset[str] = frozenset()
 
     @property
     def secrets(self) -> tuple[bytes, ...]:

@@ -15,17 +15,18 @@ from app.audit import OPERATOR, Entry
 from app.errors import TenantNotFound
 
 Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")]
+Actor = Annotated[str, Meta(pattern=r"^[!-~]{1,260}$(?!\n)")]
 
 
 class AuditQuery(Request):
     limit: Limit = 20
     cursor: Cursor | None = None
     action: Word | None = None
-    actor: Word | None = None
+    actor: Actor | None = None
 
 
 class AuditEntryView(Answer):
-    """`actor`: `admin`, or the id of an API key."""
+    """`actor`: `admin`, the id of an API key, or `oidc:` and the subject of an operator at the OIDC provider."""
 
     id: str
     at: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -38,16 +38,26 @@ _TENANT_ID: Final = re.compile(r"tnt_[0-9A-Z]{26}", re.ASCII)
 
 class Caller(msgspec.Struct, frozen=True):
     """`kind` decides what is allowed, with a key also its scopes; `tenant` is what a key, a user or the operator's
-    header stands for."""
+    header stands for; `subject` an operator who came by way of the OIDC provider."""
 
     kind: Literal["key", "user", "admin", "nobody"]
     tenant: Tenant | None = None
     session: Session | None = None
     tenant_id: str | None = None
     key: ApiKey | None = None
+    subject: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """Who it is on record: the id of an API key, `oidc:<subject>`, or `admin`."""
+        if self.key is not None:
+            return self.key.id
+        return "admin" if self.subject is None else f"oidc:{self.subject}"
 
 
 NOBODY: Final = Caller("nobody")
+Holder = Callable[[int], Awaitable[Caller]]
+"""Who calls, as of a moment (epoch ms), where no header says it: whoever is signed in to the dashboard."""
 
 
 def is_tenant_id(text: str) -> bool:
@@ -60,14 +70,17 @@ async def identify(
     headers: dict[bytes, bytes],
     running: Callable[[], Runtime],
     now: int,
+    holder: Holder | None = None,
 ) -> Caller:
     """Raises the 401s, `InsufficientScope` and `TenantMismatch`, which never tells whether a tenant exists.
     `running` is asked once there is something to check."""
     if credential == "optional_key":
-        return await _presenter(scope, headers, running, now)
-    token = _bearer(headers, credential)
-    runtime = running()
-    caller = await _holder(token, runtime, now)
+        return await _presenter(scope, headers, running, now, holder)
+    if holder is None:
+        token = _bearer(headers, credential)
+        caller = await holder_of(token, running(), now)
+    else:
+        caller = await holder(now)
     if caller.kind not in _ALLOWED[credential]:
         raise InsufficientScope
     if caller.key is not None and not caller.key.may(scope):
@@ -77,11 +90,13 @@ async def identify(
         _match(caller.tenant, named)
         return caller
     if named is not None and credential == "key_or_admin":
-        return Caller("admin", await runtime.tenants.get(_tenant_named(named), now))
+        tenant = await running().tenants.get(_tenant_named(named), now)
+        return msgspec.structs.replace(caller, tenant=tenant)
     return caller
 
 
-async def _holder(token: str, runtime: Runtime, now: int) -> Caller:
+async def holder_of(token: str, runtime: Runtime, now: int) -> Caller:
+    """Whom a credential stands for. Raises the 401s."""
     if token.startswith("sk_"):
         key, tenant = await runtime.api_keys.authenticate(token, now)
         return Caller("key", tenant, key=key)
@@ -93,18 +108,26 @@ async def _holder(token: str, runtime: Runtime, now: int) -> Caller:
 
 
 async def _presenter(
-    scope: Scope | None, headers: dict[bytes, bytes], running: Callable[[], Runtime], now: int
+    scope: Scope | None,
+    headers: dict[bytes, bytes],
+    running: Callable[[], Runtime],
+    now: int,
+    holder: Holder | None,
 ) -> Caller:
     """Of a refresh token, which is the credential itself. A backend may add its key or its tenant, and is then
     held to it; an expired access token that a browser sends along is not looked at."""
     named = headers.get(b"x-tenant-id")
     form = _BEARER.fullmatch(headers.get(b"authorization", b""))
-    if form is not None and form[1].startswith(b"sk_"):
-        key, tenant = await running().api_keys.authenticate(form[1].decode(), now)
-        if not key.may(scope):
+    caller = NOBODY
+    if holder is not None:
+        caller = await holder(now)
+    elif form is not None and form[1].startswith(b"sk_"):
+        caller = await holder_of(form[1].decode(), running(), now)
+    if caller.key is not None and caller.tenant is not None:
+        if not caller.key.may(scope):
             raise InsufficientScope(scope)
-        _match(tenant, named)
-        return Caller("key", tenant, tenant_id=tenant.id, key=key)
+        _match(caller.tenant, named)
+        return msgspec.structs.replace(caller, tenant_id=caller.tenant.id)
     if named is None:
         return NOBODY
     text = named.decode("latin-1")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from app.api.auth import Caller
+from app.api.auth import Caller, Holder
 from app.api.body import Bodies
 from app.api.failures import Failures
 from app.audit import OPERATOR, Entry
@@ -17,6 +17,7 @@ from app.model import Session, Tenant
 if TYPE_CHECKING:
     from app.api.metrics import Metrics
     from app.api.operation import Operation
+    from app.api.visit import Visit
     from app.runtime import Runtime
 
 Header = tuple[bytes, bytes]
@@ -46,7 +47,7 @@ class Site(msgspec.Struct):
 
 class Context(msgspec.Struct):
     """What the door knows about one request; the operation adds which one it is and whose. `status`: of the answer,
-    once it has begun to leave."""
+    once it has begun to leave. `visit`: with a request that came by the dashboard's door."""
 
     site: Site
     now: int
@@ -55,6 +56,11 @@ class Context(msgspec.Struct):
     operation: Operation | None = None
     tenant_id: str | None = None
     status: int = 0
+    visit: Visit | None = None
+
+    @property
+    def holder(self) -> Holder | None:
+        return None if self.visit is None else self.visit.holder
 
 
 class Call(msgspec.Struct):
@@ -75,6 +81,11 @@ class Call(msgspec.Struct):
         return self.context.site.running()
 
     @property
+    def by_operator(self) -> bool:
+        """A person asks, and not a tenant's backend."""
+        return self.caller.kind == "admin" or self.context.visit is not None
+
+    @property
     def tenant(self) -> Tenant:
         """The tenant this call is about. The operator names one with X-Tenant-ID."""
         if self.caller.tenant is None:
@@ -88,7 +99,7 @@ class Call(msgspec.Struct):
         before the answer, so that a change that was acknowledged is on record."""
         entry = Entry(
             at=self.now,
-            actor="admin" if self.caller.key is None else self.caller.key.id,
+            actor=self.caller.actor,
             action=action,
             target=target,
             request_id=self.context.request_id,
@@ -96,6 +107,10 @@ class Call(msgspec.Struct):
             after=None if after is None else msgspec.to_builtins(after),
         )
         await self.runtime.audit.record(tenant_id or OPERATOR, entry)
+
+    def reply(self, answer: msgspec.Struct, status: int, *headers: Header) -> Reply:
+        """An answer with headers of its own."""
+        return Reply(msgspec.json.encode(answer), status=status, headers=headers)
 
     @property
     def session(self) -> Session:

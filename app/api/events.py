@@ -16,7 +16,16 @@ from app.api.operation import Operation
 from app.api.schema import Cursor, Limit, Request
 from app.api.views import Answer, Pagination
 from app.client.events import Event
-from app.errors import CursorExpired, CursorLost, InsufficientScope, InvalidApiKey, StoreUnavailable, ValidationError
+from app.errors import (
+    CursorExpired,
+    CursorLost,
+    InsufficientScope,
+    InvalidApiKey,
+    MissingToken,
+    StoreUnavailable,
+    TenantNotFound,
+    ValidationError,
+)
 from app.feed import Item, Reset
 from app.reader import Beat, Bookmark
 from app.window import Entry
@@ -77,7 +86,7 @@ async def _stream(call: Call, query: EventsQuery) -> Stream:
 async def _messages(
     call: Call, first: Sequence[Item], items: AsyncGenerator[Sequence[Item], None]
 ) -> AsyncGenerator[bytes, None]:
-    """Until the process is asked to end, or the key that opened the stream is good no more."""
+    """Until the process is asked to end, or the credential that opened the stream is good no more."""
     async with aclosing(items):
         yield b"retry: 1000\n\n" + b"".join(_frame(call, item) for item in first)
         async for some in items:
@@ -92,9 +101,10 @@ async def _still_good(call: Call, items: Sequence[Item]) -> bool:
     """Looked at with each heartbeat."""
     if not any(isinstance(item, Beat) for item in items):
         return True
+    context, now = call.context, call.runtime.clock()
     try:
-        await identify("key", "events:read", call.context.headers, call.context.site.running, call.runtime.clock())
-    except (InvalidApiKey, InsufficientScope):
+        await identify("key_or_admin", "events:read", context.headers, context.site.running, now, context.holder)
+    except (MissingToken, InvalidApiKey, InsufficientScope, TenantNotFound):
         return False
     except StoreUnavailable:
         pass  # whoever was let in stays: nothing is sent while the store is away
@@ -134,10 +144,10 @@ OPERATIONS: Final = (
         name="followEvents",
         summary="What ended or changed sessions: a page, or with Accept: text/event-stream a live stream",
         handler=follow,
-        credential="key",
+        credential="key_or_admin",
         scope="events:read",
         query=EventsQuery,
         answer=EventPageView,
-        errors=(CursorExpired, CursorLost),
+        errors=(TenantNotFound, CursorExpired, CursorLost),
     ),
 )

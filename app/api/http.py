@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from app.api import request
 from app.api.answer import begin
 from app.api.call import CONTEXT, Context, Site
+from app.api.dashboard import Dashboard, is_below
 from app.api.logs import Log
 from app.api.operation import Operation, WrongMethod, resources
 from app.api.problems import document, headers
@@ -38,6 +39,7 @@ class Door:
         self._clock = clock
         paths = resources(operations)
         self._fixed = {resource.path: resource for resource in paths if "{" not in resource.path}
+        self._dashboard = Dashboard(self._route)
         self._router = Router(
             routes=[resource.route() for resource in paths],
             redirect_slashes=False,
@@ -69,6 +71,9 @@ class Door:
     async def _enter(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         request.check_target(scope)
         context.headers = request.headers(scope)
+        await (self._dashboard if is_below(scope["path"]) else self._route)(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         fixed = self._fixed.get(scope["path"])
         # Paths without a variable skip the router, which tries its routes one after the other.
         await (fixed or self._router)(scope, receive, send)

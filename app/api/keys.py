@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from app.api.call import Call
 from app.api.limits import rfc3339
-from app.api.operation import Operation
+from app.api.operation import Operation, always
 from app.api.schema import NewApiKey, RotateApiKey
 from app.api.tenants import tenant_id
 from app.api.views import ApiKeyList, ApiKeyView, Rotated, SigningKeyList, SigningKeyView
@@ -106,6 +106,7 @@ OPERATIONS: Final = (
         body=NewApiKey,
         answer=ApiKeyView,
         errors=(TenantNotFound, Conflict),
+        step_up=always,
     ),
     Operation(
         method="POST",
@@ -118,6 +119,7 @@ OPERATIONS: Final = (
         body=RotateApiKey,
         answer=ApiKeyView,
         errors=(TenantNotFound, ApiKeyNotFound, Conflict),
+        step_up=always,
     ),
     Operation(
         method="DELETE",
@@ -128,6 +130,7 @@ OPERATIONS: Final = (
         credential="admin",
         status=204,
         errors=(TenantNotFound, ApiKeyNotFound),
+        step_up=always,
     ),
     Operation(
         method="GET",
@@ -147,6 +150,7 @@ OPERATIONS: Final = (
         credential="admin",
         answer=Rotated,
         errors=(Conflict,),
+        step_up=always,
     ),
     Operation(
         method="DELETE",
@@ -157,5 +161,6 @@ OPERATIONS: Final = (
         credential="admin",
         status=204,
         errors=(SigningKeyNotFound, Conflict),
+        step_up=always,
     ),
 )

@@ -40,6 +40,17 @@ from app.model import Scope
 
 Handler = Callable[[Call], Awaitable[Any]]
 
+
+def always(body: Any) -> bool:
+    """For `Operation.step_up`."""
+    return True
+
+
+def never(body: Any) -> bool:
+    """For `Operation.step_up`."""
+    return False
+
+
 _KEY: Final = (MissingToken, InvalidApiKey, InvalidToken, TokenExpired, TooManyFailures, InsufficientScope)
 _REFUSALS: Final[dict[Credential, tuple[type[Problem], ...]]] = {
     "key": (*_KEY, TenantMismatch),
@@ -56,7 +67,8 @@ _STALLED_S: Final = 30
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Who may call: `credential`, and with an API key its `scope`. `body`, `query` and `answer` are structs; `errors`
-    are those of the handler alone. `repeatable`: takes an `Idempotency-Key`."""
+    are those of the handler alone. `repeatable`: takes an `Idempotency-Key`. `step_up`: with which bodies the dashboard
+    wants a fresh sign-in first, and if `confirmed` also the tenant's name."""
 
     method: str
     path: str
@@ -72,6 +84,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str = "application/json"
     errors: tuple[type[Problem], ...] = ()
     repeatable: bool = False
+    step_up: Callable[[Any], bool] = never
+    confirmed: bool = False
 
     @property
     def problems(self) -> list[type[Problem]]:
@@ -93,7 +107,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         caller = NOBODY
         if self.credential != "none":
             runtime = context.site.running
-            caller = await identify(self.credential, self.scope, context.headers, runtime, context.now)
+            headers, holder = context.headers, context.holder
+            caller = await identify(self.credential, self.scope, headers, runtime, context.now, holder)
         if caller.tenant is not None:
             context.tenant_id = caller.tenant.id
         query = self._query(scope["query_string"])
@@ -101,6 +116,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         if self.body is not None:
             raw = await context.site.bodies.read(context.headers, receive)
             body = strict_json.shaped(strict_json.parse(raw), self.body)
+        if context.visit is not None and self.step_up(body):
+            context.visit.step_up(caller, self.confirmed)
         answer = await self.handler(Call(context, caller, scope.get("path_params", {}), query, body))
         if isinstance(answer, Stream):
             await _pour(answer, context, receive, send)

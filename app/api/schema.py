@@ -186,7 +186,7 @@ class SessionsQuery(UserSessionsQuery):
 
 
 class RevokeQuery(Request):
-    reason: RevokeReason = "revoked"
+    reason: Annotated[RevokeReason, Meta(description="absent: revoked, or admin if an operator asks")] | None = None
 
 
 def _given(request: Request) -> dict[str, Any]:

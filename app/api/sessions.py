@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from app.api import strict_json
 from app.api.call import Call
@@ -31,6 +31,7 @@ from app.errors import (
     SessionLimitReached,
     SessionNotFound,
     SessionRevoked,
+    TenantNotFound,
 )
 from app.model import is_session_id
 
@@ -77,6 +78,7 @@ async def get(call: Call) -> SessionView:
 async def update(call: Call) -> UpdatedView:
     body: UpdateSession = call.body
     issued = await call.runtime.sessions.update(call.tenant, session_id(call), body.changes(), call.now)
+    await _record(call, "session.updated", session_id(call), {"changed": [*body.changes()]})
     return UpdatedView.of(issued)
 
 
@@ -84,12 +86,15 @@ async def update_user(call: Call) -> Updated:
     body: UpdateSession = call.body
     user_id = strict_json.shaped({"user_id": call.path["user_id"]}, UserPath).user_id
     changed = await call.runtime.sessions.update_user(call.tenant, user_id, body.changes(), call.now)
+    await _record(call, "sessions.updated", user_id, {"changed": [*body.changes()], "updated": len(changed)})
     return Updated(updated=len(changed), session_ids=changed)
 
 
 async def delete(call: Call) -> None:
     query: RevokeQuery = call.query
-    await call.runtime.sessions.revoke(call.tenant, session_id(call), query.reason, call.now)
+    reason = query.reason or ("admin" if call.caller.kind == "admin" else "revoked")
+    await call.runtime.sessions.revoke(call.tenant, session_id(call), reason, call.now)
+    await _record(call, "session.revoked", session_id(call), {"reason": reason})
 
 
 async def revoke(call: Call) -> Revoked:
@@ -101,12 +106,23 @@ async def revoke(call: Call) -> Revoked:
     ended = await call.runtime.sessions.revoke_user(
         call.tenant, body.user_id, body.except_session_id, body.reason or "user_revoked", call.now
     )
+    await _record(call, "sessions.revoked", body.user_id, {"revoked": len(ended)})
     return Revoked(revoked=len(ended), session_ids=ended)
+
+
+def tenant_wide(body: RevokeSessions) -> bool:
+    return body.all
 
 
 async def activity(call: Call) -> Accepted:
     body: Activity = call.body
     return Accepted(accepted=await call.runtime.sessions.activity(call.tenant, body.session_ids, call.now))
+
+
+async def _record(call: Call, action: str, target: str, after: dict[str, Any]) -> None:
+    """What operators do to a user's sessions. A backend's own calls are too many for it, and they have their events."""
+    if call.by_operator:
+        await call.audit(action, target, call.tenant.id, after=after)
 
 
 def session_id(call: Call) -> str:
@@ -149,10 +165,11 @@ OPERATIONS: Final = (
         name="listSessions",
         summary="A user's or the tenant's sessions, newest first; active ones unless status says otherwise",
         handler=page,
-        credential="key",
+        credential="key_or_admin",
         scope="sessions:read",
         query=SessionsQuery,
         answer=SessionPage,
+        errors=(TenantNotFound,),
     ),
     Operation(
         method="POST",
@@ -172,10 +189,13 @@ OPERATIONS: Final = (
         name="revokeSessions",
         summary="End all sessions of a user, or of the tenant",
         handler=revoke,
-        credential="key",
+        credential="key_or_admin",
         scope="sessions:write",
         body=RevokeSessions,
         answer=Revoked,
+        errors=(TenantNotFound,),
+        step_up=tenant_wide,
+        confirmed=True,
     ),
     Operation(
         method="POST",
@@ -194,10 +214,13 @@ OPERATIONS: Final = (
         name="getSession",
         summary="One session, alive or ended",
         handler=get,
-        credential="key",
+        credential="key_or_admin",
         scope="sessions:read",
         answer=SessionView,
-        errors=(SessionNotFound,),
+        errors=(
+            TenantNotFound,
+            SessionNotFound,
+        ),
     ),
     Operation(
         method="PATCH",
@@ -205,11 +228,11 @@ OPERATIONS: Final = (
         name="updateSession",
         summary="Change what the tokens of a living session say; null clears",
         handler=update,
-        credential="key",
+        credential="key_or_admin",
         scope="sessions:write",
         body=UpdateSession,
         answer=UpdatedView,
-        errors=(SessionNotFound, SessionEnded),
+        errors=(TenantNotFound, SessionNotFound, SessionEnded),
     ),
     Operation(
         method="POST",
@@ -217,10 +240,11 @@ OPERATIONS: Final = (
         name="updateUserSessions",
         summary="Change what the tokens of all living sessions of a user say; null clears",
         handler=update_user,
-        credential="key",
+        credential="key_or_admin",
         scope="sessions:write",
         body=UpdateSession,
         answer=Updated,
+        errors=(TenantNotFound,),
     ),
     Operation(
         method="DELETE",
@@ -228,10 +252,13 @@ OPERATIONS: Final = (
         name="revokeSession",
         summary="End one session; repeatable",
         handler=delete,
-        credential="key",
+        credential="key_or_admin",
         scope="sessions:write",
         status=204,
         query=RevokeQuery,
-        errors=(SessionNotFound,),
+        errors=(
+            TenantNotFound,
+            SessionNotFound,
+        ),
     ),
 )

@@ -6,7 +6,7 @@ from typing import Final
 
 from app.api.auth import is_tenant_id
 from app.api.call import Call
-from app.api.operation import Operation
+from app.api.operation import Operation, always
 from app.api.schema import ConfigChange, PageQuery, TenantName
 from app.api.views import ConfigView, Pagination, TenantPage, TenantView
 from app.errors import Conflict, TenantNotFound, ValidationError
@@ -177,6 +177,7 @@ OPERATIONS: Final = (
         credential="admin",
         status=204,
         errors=(TenantNotFound, Conflict),
+        step_up=always,
     ),
     Operation(
         method="GET",

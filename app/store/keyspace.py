@@ -68,5 +68,13 @@ def audit(name: str) -> str:
     return f"hj:audit:{name}"
 
 
+def dashboard(name: str) -> str:
+    return f"hj:dashboard:{name}"
+
+
+def dashboard_index(credential: str) -> str:
+    return f"hj:dashboards:{credential}"
+
+
 def stats(tenant_id: str, hour: int) -> str:
     return f"hj:stats:{tenant_id}:{hour}"

@@ -122,14 +122,14 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
     ),
     "createSession": (Row(KEY, 201, at(SESSIONS, user_id="u3"), "sessions:write"),),
-    "listSessions": (Row(KEY, 200, at(f"{SESSIONS}?user_id=u1&limit=1"), "sessions:read"),),
+    "listSessions": (Row(BOTH, 200, at(f"{SESSIONS}?user_id=u1&limit=1"), "sessions:read"),),
     "refreshSession": (
         Row(ANYONE, 200, with_refresh_token, "sessions:write", (401, "refresh_token_invalid"), TENANT_BOUND),
     ),
     "revokeSessions": (
-        Row(KEY, 200, at(f"{SESSIONS}/revoke", user_id="u9"), "sessions:write"),
+        Row(BOTH, 200, at(f"{SESSIONS}/revoke", user_id="u9"), "sessions:write"),
         Row(
-            KEY,
+            BOTH,
             200,
             with_session(f"{SESSIONS}/revoke", lambda sid: {"user_id": "u9", "except_session_id": sid}),
             "sessions:write",
@@ -147,11 +147,11 @@ ROWS: dict[str, tuple[Row, ...]] = {
             TENANT_BOUND,
         ),
     ),
-    "getSession": (Row(KEY, 200, on_session(SESSIONS + "/{}"), "sessions:read", targets=TENANT_BOUND),),
-    "updateSession": (Row(KEY, 200, on_session(SESSIONS + "/{}", role="r"), "sessions:write", targets=TENANT_BOUND),),
-    "updateUserSessions": (Row(KEY, 200, at("/v1/users/u9/claims", role="r"), "sessions:write"),),
-    "revokeSession": (Row(KEY, 204, on_session(SESSIONS + "/{}"), "sessions:write", targets=TENANT_BOUND),),
-    "followEvents": (Row(KEY, 200, with_cursor, "events:read", (422, "validation_error"), TENANT_BOUND),),
+    "getSession": (Row(BOTH, 200, on_session(SESSIONS + "/{}"), "sessions:read", targets=TENANT_BOUND),),
+    "updateSession": (Row(BOTH, 200, on_session(SESSIONS + "/{}", role="r"), "sessions:write", targets=TENANT_BOUND),),
+    "updateUserSessions": (Row(BOTH, 200, at("/v1/users/u9/claims", role="r"), "sessions:write"),),
+    "revokeSession": (Row(BOTH, 204, on_session(SESSIONS + "/{}"), "sessions:write", targets=TENANT_BOUND),),
+    "followEvents": (Row(BOTH, 200, with_cursor, "events:read", (422, "validation_error"), TENANT_BOUND),),
     "listMySessions": (Row(USER, 200, at("/v1/me/sessions?limit=1")),),
     "revokeMySession": (Row(USER, 204, on_session("/v1/me/sessions/{}"), targets=DEVICES),),
     "revokeMyOtherSessions": (Row(USER, 200, at("/v1/me/sessions/revoke")),),
@@ -235,6 +235,8 @@ def expectation(operation: Operation, row: Row, credential: Credential, target: 
     """What the declared table says of one cell."""
     if operation.credential == "none":
         return row.good, None
+    if credential.door and credential.refused == "missing_token":
+        return 401, "missing_token"
     if operation.credential == "optional_key":
         return presenter(row, credential, target)
     if credential.refused == "malformed":

@@ -22,12 +22,14 @@ from app.sessions import Issued, NewSession
 from app.settings import Settings
 from tests.service import ADMIN_KEY, environment
 
+OF_OUR_PAGES = {"X-Requested-With": "hellojohn-dashboard", "Sec-Fetch-Site": "same-origin"}
 FOREIGN_MARK = "only-of-the-other-tenant"
 
 
 @dataclass
 class Credential:
-    """`kind`: whom it stands for; `refused`: the code it gets wherever a credential is looked at."""
+    """`kind`: whom it stands for; `refused`: the code it gets wherever a credential is looked at. `door`: what comes
+    before the path of a call, if it is not the public API's."""
 
     name: str
     kind: str
@@ -35,6 +37,7 @@ class Credential:
     refused: str | None = None
     scopes: frozenset[str] = frozenset()
     tenant: str = "own"
+    door: str = ""
 
 
 @dataclass
@@ -64,6 +67,7 @@ class World:
 
     async def call(self, method: str, path: str, credential: Credential, **more: Any) -> httpx.Response:
         headers = {**credential.sent, **more.pop("headers", {})}
+        path = credential.door + path if path.startswith("/v1/") else path
         return await self.http.request(method, path, headers=headers, **more)
 
     async def key(self, tenant: Tenant, created: int | None = None, **more: Any) -> tuple[str, str]:
@@ -84,6 +88,7 @@ async def a_world(redis_url: str) -> AsyncIterator[World]:
             foreign = await runtime.tenants.create(FOREIGN_MARK, now)
             world = World(runtime, door, http, own, foreign, now)
             world.credentials = [*await _keys(world), *await _users(world), *_admins(world), *_broken()]
+            world.credentials += await _cookies(world)
             yield world
 
 
@@ -145,6 +150,42 @@ async def _users(world: World) -> list[Credential]:
         Credential("refresh token", "user", bearer(good.refresh_token or ""), "invalid_token"),
         Credential("session id", "user", bearer(good.session.id), "invalid_token"),
     ]
+
+
+async def _cookies(world: World) -> list[Credential]:
+    """Of people who are signed in to the dashboard, at its door and at the wrong one."""
+    _, whole = await world.key(world.own)
+    _, theirs = await world.key(world.foreign)
+    _, narrow = await world.key(world.own, scopes=frozenset({"sessions:read"}))
+    dead_id, dead = await world.key(world.own)
+    key, admin = await signed_in(world.http, whole), await signed_in(world.http, ADMIN_KEY)
+    revoked = await signed_in(world.http, dead)
+    await world.runtime.api_keys.revoke(world.own.id, dead_id, world.now)
+    everything, reading = frozenset[str](SCOPES), frozenset({"sessions:read"})
+    named = {"X-Tenant-ID": world.own.id}
+    wrong = {"X-Tenant-ID": world.foreign.id}
+    door = "/dashboard/api"
+    return [
+        Credential("dashboard: key", "key", key, scopes=everything, door=door),
+        Credential(
+            "dashboard: foreign key", "key", await signed_in(world.http, theirs), None, everything, "foreign", door
+        ),
+        Credential("dashboard: narrow key", "key", await signed_in(world.http, narrow), None, reading, door=door),
+        Credential("dashboard: a foreign tenant", "key", key | wrong, "tenant_mismatch", everything, door=door),
+        Credential("dashboard: admin", "admin", admin, door=door),
+        Credential("dashboard: admin for a tenant", "admin of own", admin | named, door=door),
+        Credential("dashboard: revoked key", "key", revoked, "missing_token", door=door),
+        Credential("dashboard: no cookie", "nobody", {**OF_OUR_PAGES, **bearer(whole)}, "missing_token", door=door),
+        Credential("cookie at the public door", "nobody", admin, "missing_token"),
+    ]
+
+
+async def signed_in(http: httpx.AsyncClient, key: str) -> dict[str, str]:
+    """The headers of a page of ours, signed in with a key."""
+    answer = await http.post("/dashboard/api/session", json={"key": key}, headers=OF_OUR_PAGES)
+    assert answer.status_code == 201, answer.text
+    http.cookies.clear()
+    return {**OF_OUR_PAGES, "Cookie": answer.headers["set-cookie"].split(";")[0]}
 
 
 def _admins(world: World) -> list[Credential]:

@@ -1,0 +1,168 @@
+"""Signing in to the dashboard and out of it, with a key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+from msgspec.structs import replace
+
+from app.api.auth import holder_of
+from app.api.call import Call, Header, Reply
+from app.api.limits import rfc3339
+from app.api.operation import Operation
+from app.api.schema import Request
+from app.api.views import Answer
+from app.api.visit import COOKIE, Visit, caller_of, token
+from app.errors import InvalidApiKey, MissingToken
+from app.model import SCOPES, Scope
+from app.operators import Identity, Operator
+
+_ATTRIBUTES: Final = "; Path=/; Secure; HttpOnly; SameSite=Strict"
+_CLEARED: Final[tuple[Header, ...]] = (
+    (b"set-cookie", f"{COOKIE}={_ATTRIBUTES}; Max-Age=0".encode()),
+    (b"clear-site-data", b'"cache", "storage"'),
+)
+
+
+class SignIn(Request):
+    key: Annotated[str, Meta(max_length=1_024)]
+
+
+class TenantRef(Answer):
+    id: str
+    name: str
+
+
+class DashboardSession(Answer):
+    """`scopes`: of a tenant's key; an admin has none to be held to. `oidc`: renewed at the provider, not with a key."""
+
+    kind: Literal["admin", "key"]
+    name: str
+    tenant: TenantRef | None
+    scopes: list[Scope] | None
+    expires_at: str
+    idle_until: str
+    fresh_until: str
+    oidc: bool
+
+    @classmethod
+    def of(cls, operator: Operator) -> DashboardSession:
+        key, tenant = operator.key, operator.tenant
+        return cls(
+            kind="admin" if key is None else "key",
+            name=operator.identity.name,
+            tenant=None if tenant is None else TenantRef(id=tenant.id, name=tenant.name),
+            scopes=None if key is None else [scope for scope in SCOPES if key.may(scope)],
+            expires_at=rfc3339(operator.expires_at),
+            idle_until=rfc3339(operator.idle_until),
+            fresh_until=rfc3339(operator.fresh_until),
+            oidc=operator.identity.credential == "oidc",
+        )
+
+
+class Options(Answer):
+    """What there is to sign in with, beside keys."""
+
+    oidc: bool
+
+
+async def options(call: Call) -> Options:
+    return Options(oidc=False)
+
+
+async def get(call: Call) -> DashboardSession:
+    visit = Visit(call.context.headers, call.context.site.running, call.now)
+    return DashboardSession.of(await visit.operator())
+
+
+async def create(call: Call) -> Reply:
+    """A new session in place of the one that the browser had, if any: also how a sign-in is made fresh again."""
+    body: SignIn = call.body
+    # Where the limit on guesses looks for what was tried.
+    call.context.headers[b"authorization"] = b"Bearer " + body.key.encode()
+    caller = await holder_of(body.key, call.runtime, call.now) if body.key[:3] in ("sk_", "mk_") else None
+    if caller is None:
+        raise InvalidApiKey
+    identity = call.runtime.operators.admin()
+    if caller.key is not None:
+        identity = Identity(credential="key", id=caller.key.id, name=caller.key.name)
+    return await begin(call, identity)
+
+
+async def begin(call: Call, identity: Identity, proven_at: int | None = None) -> Reply:
+    """A session for whoever has proven to be this, on record."""
+    operators = call.runtime.operators
+    value = await operators.sign_in(identity, call.now, proven_at)
+    operator = await operators.find(value, call.now)
+    await operators.sign_out(token(call.context.headers))
+    await _record(call, operator, "dashboard.signed_in")
+    return call.reply(DashboardSession.of(operator), 201, cookie(value))
+
+
+def cookie(value: str) -> Header:
+    """Of a browser session; how long it is good is decided here and not there (RFC 6265bis §4.1.3: `__Host-`)."""
+    return b"set-cookie", f"{COOKIE}={value}{_ATTRIBUTES}".encode()
+
+
+async def delete(call: Call) -> Reply:
+    """Repeatable; the browser forgets in any case."""
+    value = token(call.context.headers)
+    try:
+        operator = await call.runtime.operators.find(value, call.now, use=False)
+    except MissingToken:
+        await call.runtime.operators.sign_out(value)
+    else:
+        await call.runtime.operators.sign_out(value)
+        await _record(call, operator, "dashboard.signed_out")
+    return Reply(status=204, headers=_CLEARED)
+
+
+async def _record(call: Call, operator: Operator, action: str) -> None:
+    caller = caller_of(operator)
+    tenant_id = None if caller.tenant is None else caller.tenant.id
+    await replace(call, caller=caller).audit(action, caller.actor, tenant_id)
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path="/dashboard/api/options",
+        name="getDashboardOptions",
+        summary="What there is to sign in with",
+        handler=options,
+        credential="none",
+        answer=Options,
+    ),
+    Operation(
+        method="GET",
+        path="/dashboard/api/session",
+        name="getDashboardSession",
+        summary="Who is signed in",
+        handler=get,
+        credential="none",
+        answer=DashboardSession,
+        errors=(MissingToken,),
+    ),
+    Operation(
+        method="POST",
+        path="/dashboard/api/session",
+        name="createDashboardSession",
+        summary="Sign in with a key",
+        handler=create,
+        credential="none",
+        status=201,
+        body=SignIn,
+        answer=DashboardSession,
+        errors=(InvalidApiKey,),
+    ),
+    Operation(
+        method="DELETE",
+        path="/dashboard/api/session",
+        name="deleteDashboardSession",
+        summary="Sign out; repeatable",
+        handler=delete,
+        credential="none",
+        status=204,
+    ),
+)

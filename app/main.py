@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import uvicorn
@@ -28,6 +28,9 @@ from app.protocol import GuardedProtocol
 from app.runtime import Runtime, now_ms, open_runtime
 from app.selfcheck import check, self_check
 from app.settings import SettingError, Settings
+
+if TYPE_CHECKING:
+    from app.api.oidc import Provider
 
 _DRAIN_S: Final = 1.0
 _log = logging.getLogger("app")
@@ -72,8 +75,18 @@ async def _serve_once_fit(door: Door, runtime: Runtime) -> None:
 def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None = None) -> Door:
     encoded = openapi.encoded(OPERATIONS)
     failures = Failures(settings.failures_per_minute, settings.proxies)
-    site = Site(Metrics(), encoded, docs.render(msgspec.json.decode(encoded)), runtime, failures=failures)
+    page = docs.render(msgspec.json.decode(encoded))
+    site = Site(Metrics(), encoded, page, runtime, failures=failures, provider=_provider(settings))
     return Door(OPERATIONS, site, now_ms, Log(settings.log_level), lifespan)
+
+
+def _provider(settings: Settings) -> Provider | None:
+    """What it takes is loaded by those who use it."""
+    if settings.oidc is None:
+        return None
+    from app.api.oidc import Provider
+
+    return Provider(settings.oidc, settings.issuer)
 
 
 class _Server(uvicorn.Server):

@@ -33,12 +33,12 @@ _MAC_BYTES: Final = 32
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What has signed in. `id`: of the API key; of the operator's key a fingerprint; the subject at the OIDC provider.
-    `groups`: with OIDC, whatever else of it may be on the list of those allowed."""
+    `grants`: with OIDC, what else may be on the list: a verified address in lower case, `group:<name>`."""
 
     credential: Credential
     id: str
     name: str
-    groups: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +94,12 @@ class Operators:
         return Identity(credential="admin", id=self._fingerprints[0], name="admin")
 
     def admits(self, identity: Identity) -> bool:
-        """Whether somebody from the OIDC provider is on the list."""
-        return not self._allowed.isdisjoint({identity.id, *identity.groups})
+        """Whether somebody from the OIDC provider is on the list. An entry with an `@` is an address and never a
+        subject, which at some providers people choose for themselves."""
+        names = {*identity.grants}
+        if "@" not in identity.id and not identity.id.startswith("group:"):
+            names.add(identity.id)
+        return not self._allowed.isdisjoint(names)
 
     async def sign_in(self, identity: Identity, now: int, proven_at: int | None = None) -> str:
         """A new session; its token is returned and not kept. Raises as `find` does."""

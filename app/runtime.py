@@ -101,7 +101,7 @@ async def open_runtime(
                 DashboardSessions(wire),
                 api_keys,
                 settings.admin_key,
-                settings.oidc_allowed,
+                frozenset() if settings.oidc is None else settings.oidc.allowed,
                 *(derive(secret, "dashboard") for secret in settings.secrets),
             ),
             keys=keys,

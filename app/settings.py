@@ -27,6 +27,16 @@ class SettingError(ValueError):
     """A setting is missing or wrong; the message starts with its name."""
 
 
+class Oidc(msgspec.Struct, frozen=True, kw_only=True):
+    """The operator's own OpenID provider. `allowed`: subjects, addresses in lower case, and `group:<name>`."""
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    allowed: frozenset[str]
+    scope: str
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`secret` feeds every derived key (HKDF); what was made under `other_secret` is good as well. `issuer` is
     the `iss` of every access token."""
@@ -47,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     accepted: frozenset[str] = frozenset()
     proxies: tuple[Network, ...] = ()
     failures_per_minute: int = 300
-    oidc_allowed: frozenset[str] = frozenset()
+    oidc: Oidc | None = None
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -80,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             accepted=_topics(env, "HELLOJOHN_ACCEPT"),
             proxies=_networks(env, "HELLOJOHN_PROXIES"),
             failures_per_minute=_number(env, "HELLOJOHN_FAILURES_PER_MINUTE", 300, 0, 1_000_000),
+            oidc=_oidc(env, environment),
         )
 
 
@@ -191,6 +202,28 @@ def _issuer(env: Mapping[str, str], environment: str, port: int) -> str:
     if environment == "production":
         raise SettingError("HELLOJOHN_ISSUER is required in production")
     return f"http://127.0.0.1:{port}"
+
+
+def _oidc(env: Mapping[str, str], environment: str) -> Oidc | None:
+    """All of it or none."""
+    names = ("HELLOJOHN_OIDC_ISSUER", "HELLOJOHN_OIDC_CLIENT_ID", "HELLOJOHN_OIDC_CLIENT_SECRET")
+    values = [env.get(name, "") for name in names]
+    allowed = frozenset(word.strip() for word in env.get("HELLOJOHN_OIDC_ALLOWED", "").split(",") if word.strip())
+    if not any(values) and not allowed:
+        return None
+    for name, value in zip((*names, "HELLOJOHN_OIDC_ALLOWED"), (*values, allowed), strict=True):
+        if not value:
+            raise SettingError(f"{name} is required with the other HELLOJOHN_OIDC settings")
+    parts = urlsplit(values[0])
+    if parts.scheme != "https" and (environment == "production" or parts.scheme != "http"):
+        raise SettingError("HELLOJOHN_OIDC_ISSUER must be an https address")
+    return Oidc(
+        issuer=values[0],
+        client_id=values[1],
+        client_secret=values[2],
+        allowed=frozenset(word.lower() if "@" in word and not word.startswith("group:") else word for word in allowed),
+        scope=env.get("HELLOJOHN_OIDC_SCOPE") or "openid email profile",
+    )
 
 
 def _kept(env: Mapping[str, str], name: str, fresh: str) -> str:

@@ -35,7 +35,7 @@ SAYS = {
     ),  # the client may follow Redis, arq raises its errors
     "starlette": ("app.api", "app.main", "app.client"),  # and offers a middleware and a dependency
     "arq": ("worker.main",),
-    "joserfc": ("app.keys", "app.tokens", "app.client"),
+    "joserfc": ("app.keys", "app.tokens", "app.client", "app.api.oidc"),
     "authlib": ("app.api",),
 }
 FILES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("worker/**/*.py")])

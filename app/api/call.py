@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -11,11 +12,12 @@ from app.api.auth import Caller, Holder
 from app.api.body import Bodies
 from app.api.failures import Failures
 from app.audit import OPERATOR, Entry
-from app.errors import InsufficientScope, StoreUnavailable, ValidationError
+from app.errors import ConfirmationRequired, InsufficientScope, StoreUnavailable, ValidationError
 from app.model import Session, Tenant
 
 if TYPE_CHECKING:
     from app.api.metrics import Metrics
+    from app.api.oidc import Provider
     from app.api.operation import Operation
     from app.api.visit import Visit
     from app.runtime import Runtime
@@ -28,7 +30,7 @@ CONTEXT: Final = "hellojohn"
 
 class Site(msgspec.Struct):
     """What lives as long as the process. `runtime` is missing before start-up and after shutdown;
-    `closing` once the process has been asked to end."""
+    `closing` once the process has been asked to end. `provider`: of OIDC, if there is one."""
 
     metrics: Metrics
     document: bytes
@@ -37,6 +39,7 @@ class Site(msgspec.Struct):
     closing: bool = False
     bodies: Bodies = msgspec.field(default_factory=Bodies)
     failures: Failures = Failures()
+    provider: Provider | None = None
 
     def running(self) -> Runtime:
         """Raises `StoreUnavailable` while nothing is open."""
@@ -107,6 +110,13 @@ class Call(msgspec.Struct):
             after=None if after is None else msgspec.to_builtins(after),
         )
         await self.runtime.audit.record(tenant_id or OPERATOR, entry)
+
+    def confirm(self, name: str) -> None:
+        """What ends a tenant's sessions all at once has to be confirmed in the dashboard. Raises `ConfirmationRequired`
+        unless `X-Confirm` has this name, in UTF-8 and percent-encoded."""
+        said = unquote_to_bytes(self.context.headers.get(b"x-confirm", b""))
+        if self.context.visit is not None and said != name.encode():
+            raise ConfirmationRequired
 
     def reply(self, answer: msgspec.Struct, status: int, *headers: Header) -> Reply:
         """An answer with headers of its own."""

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import app
 from app.api import csrf, signin
 from app.api.answer import respond
-from app.api.call import CONTEXT, Context
+from app.api.call import CONTEXT, Context, Reply
 from app.api.files import Files
 from app.api.operation import WrongMethod, resources
 from app.api.visit import Visit
@@ -22,6 +22,8 @@ from app.errors import NotFound
 
 PREFIX: Final = "/dashboard"
 _API: Final = f"{PREFIX}/api"
+_OIDC: Final = f"{PREFIX}/oidc"
+CALLBACK: Final = f"{_OIDC}/callback"
 _ASSETS: Final = f"{PREFIX}/assets/"
 _FOLDER: Final = Path(app.__path__[0]) / "dashboard"
 
@@ -50,12 +52,17 @@ class Dashboard:
             context.visit = Visit(context.headers, context.site.running, context.now)
             await self._api({**scope, "path": path.removeprefix(_API)}, receive, send)
         else:
-            await self._serve(path, scope["method"], context, send)
+            if path == _API or path.startswith(f"{_API}/"):
+                raise NotFound
+            if scope["method"] not in csrf.SAFE:
+                raise WrongMethod("GET, HEAD")
+            await respond(send, context, await self._reply(path, scope, context))
 
-    async def _serve(self, path: str, method: str, context: Context, send: Send) -> None:
-        if path == _API or path.startswith(f"{_API}/"):
-            raise NotFound
-        if method not in csrf.SAFE:
-            raise WrongMethod("GET, HEAD")
+    async def _reply(self, path: str, scope: Scope, context: Context) -> Reply:
+        provider = context.site.provider
+        if path in (_OIDC, CALLBACK):
+            if provider is None:
+                raise NotFound
+            return await (provider.start if path == _OIDC else provider.finish)(scope, context)
         name = path.removeprefix(_ASSETS)
-        await respond(send, context, self._files.shell() if name == path else self._files.asset(name, context.headers))
+        return self._files.shell() if name == path else self._files.asset(name, context.headers)

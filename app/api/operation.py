@@ -68,7 +68,7 @@ _STALLED_S: Final = 30
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Who may call: `credential`, and with an API key its `scope`. `body`, `query` and `answer` are structs; `errors`
     are those of the handler alone. `repeatable`: takes an `Idempotency-Key`. `step_up`: with which bodies the dashboard
-    wants a fresh sign-in first, and if `confirmed` also the tenant's name."""
+    wants a fresh sign-in first."""
 
     method: str
     path: str
@@ -85,7 +85,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[type[Problem], ...] = ()
     repeatable: bool = False
     step_up: Callable[[Any], bool] = never
-    confirmed: bool = False
 
     @property
     def problems(self) -> list[type[Problem]]:
@@ -117,7 +116,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             raw = await context.site.bodies.read(context.headers, receive)
             body = strict_json.shaped(strict_json.parse(raw), self.body)
         if context.visit is not None and self.step_up(body):
-            context.visit.step_up(caller, self.confirmed)
+            context.visit.step_up()
         answer = await self.handler(Call(context, caller, scope.get("path_params", {}), query, body))
         if isinstance(answer, Stream):
             await _pour(answer, context, receive, send)

@@ -100,6 +100,7 @@ async def delete(call: Call) -> None:
 async def revoke(call: Call) -> Revoked:
     body: RevokeSessions = call.body
     if body.user_id is None:
+        call.confirm(call.tenant.name)
         ended_all = await call.runtime.sessions.revoke_all(call.tenant, call.now)
         await call.audit("sessions.revoked", call.tenant.id, call.tenant.id, after={"revoked": ended_all})
         return Revoked(revoked=ended_all, session_ids=[])
@@ -195,7 +196,6 @@ OPERATIONS: Final = (
         answer=Revoked,
         errors=(TenantNotFound,),
         step_up=tenant_wide,
-        confirmed=True,
     ),
     Operation(
         method="POST",

@@ -68,7 +68,7 @@ class Options(Answer):
 
 
 async def options(call: Call) -> Options:
-    return Options(oidc=False)
+    return Options(oidc=call.context.site.provider is not None)
 
 
 async def get(call: Call) -> DashboardSession:

@@ -61,6 +61,8 @@ async def rename(call: Call) -> TenantView:
 
 
 async def delete(call: Call) -> None:
+    if call.by_operator:
+        call.confirm((await call.runtime.tenants.get(tenant_id(call), call.now)).name)
     await call.runtime.tenants.delete(tenant_id(call), call.now)
     await call.audit("tenant.deleted", tenant_id(call))
 

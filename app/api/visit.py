@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote_to_bytes
 
 from app.api.auth import Caller
-from app.errors import ConfirmationRequired, FreshSignInRequired
+from app.errors import FreshSignInRequired
 from app.operators import Operator
 
 if TYPE_CHECKING:
@@ -38,15 +37,10 @@ class Visit:
         self._found = await self.operator(now)
         return caller_of(self._found)
 
-    def step_up(self, caller: Caller, confirmed: bool) -> None:
-        """Raises `FreshSignInRequired`, and `ConfirmationRequired` unless `X-Confirm` names the caller's tenant, in
-        UTF-8 and percent-encoded."""
+    def step_up(self) -> None:
+        """Raises `FreshSignInRequired` unless the credential was shown a moment ago."""
         if self._now >= self._found.fresh_until:
             raise FreshSignInRequired
-        if confirmed and caller.tenant is not None:
-            said = unquote_to_bytes(self._headers.get(b"x-confirm", b""))
-            if said != caller.tenant.name.encode():
-                raise ConfirmationRequired
 
 
 def token(headers: dict[bytes, bytes]) -> str | None:

@@ -62,7 +62,7 @@ async def test_a_change_of_policy_says_who_what_when_before_and_after(world: Wor
     assert changed.status_code == 200
     await world.call("POST", "/v1/sessions/revoke", key, json={"all": True})
     page = (await world.call("GET", "/v1/admin/audit", key)).json()
-    assert [entry["action"] for entry in page["data"]] == ["sessions.revoked", "config.changed"]
+    assert [entry["action"] for entry in page["data"][:2]] == ["sessions.revoked", "config.changed"]
     entry = page["data"][1]
     assert entry["actor"] == key.sent["Authorization"].split("_")[2]
     assert (entry["target"], entry["request_id"]) == (world.own.id, "trace-7")
@@ -73,9 +73,10 @@ async def test_a_change_of_policy_says_who_what_when_before_and_after(world: Wor
 async def test_a_tenant_reads_its_own_log_and_no_other(world: World) -> None:
     own, foreign = (next(c for c in world.credentials if c.name == name) for name in ("key", "foreign key"))
     await world.call("PATCH", "/v1/admin/config", own, json={"on_limit": "reject"})
-    assert len((await world.call("GET", "/v1/admin/audit", own)).json()["data"]) == 1
-    assert (await world.call("GET", "/v1/admin/audit", foreign)).json()["data"] == []
-    assert (await read(world))["data"] == []
+    path = "/v1/admin/audit?action=config.changed"
+    assert len((await world.call("GET", path, own)).json()["data"]) == 1
+    assert (await world.call("GET", path, foreign)).json()["data"] == []
+    assert (await read(world, query="action=config.changed"))["data"] == []
 
 
 async def test_a_new_key_is_on_record_without_its_secret(world: World) -> None:

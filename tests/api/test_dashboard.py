@@ -19,6 +19,7 @@ from tests.service import ADMIN_KEY, Api, Backend
 
 SESSION = "/dashboard/api/session"
 OURS = {"X-Requested-With": "hellojohn-dashboard"}
+NAME = "Acme%20%26%20S%C3%B6hne"
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 COOKIE = re.compile(r"__Host-hellojohn=([A-Za-z0-9_-]{43}); Path=/; Secure; HttpOnly; SameSite=Strict")
@@ -72,7 +73,7 @@ def right_time(clock: Clock) -> None:
 
 @pytest.fixture
 def backend(api: Api) -> Backend:
-    return api.tenant("Acme & Söhne")
+    return api.tenant("Acme & Söhne")  # quoted: NAME
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> bool:
@@ -218,7 +219,9 @@ def test_a_key_that_is_revoked_ends_its_sessions_at_the_next_request(api: Api, b
 
 def test_a_tenant_that_is_deleted_ends_the_sessions_of_its_keys(api: Api, backend: Backend) -> None:
     page, admin = Page(api, backend.key), Page(api, ADMIN_KEY)
-    assert admin.v1("DELETE", f"/admin/tenants/{backend.tenant_id}").status_code == 204
+    path = f"/admin/tenants/{backend.tenant_id}"
+    assert refused(admin.v1("DELETE", path), 428, "confirmation_required")
+    assert admin.v1("DELETE", path, headers={"X-Confirm": NAME}).status_code == 204
     assert refused(page.v1("GET", "/sessions"), 401, "missing_token")
 
 
@@ -355,6 +358,7 @@ def test_what_people_do_is_on_record_with_who_did_it(api: Api, backend: Backend)
         (key_id, "session.revoked", sid),
         ("admin", "session.updated", sid),
         (key_id, "dashboard.signed_in", key_id),
+        ("admin", "api_key.created", key_id),
     ]
     assert page["intact"] is True
 
@@ -387,7 +391,7 @@ def test_signing_a_whole_tenant_out_has_to_be_confirmed_by_its_name(api: Api, ba
         answer = page.v1("POST", "/sessions/revoke", backend, headers=said, **everything)
         assert refused(answer, 428, "confirmation_required")
     assert backend.verify(token)["valid"] is True
-    said = {"X-Confirm": "Acme%20%26%20S%C3%B6hne"}
+    said = {"X-Confirm": NAME}
     assert page.v1("POST", "/sessions/revoke", backend, headers=said, **everything).json()["revoked"] == 1
 
 

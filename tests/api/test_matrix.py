@@ -235,8 +235,6 @@ def expectation(operation: Operation, row: Row, credential: Credential, target: 
     """What the declared table says of one cell."""
     if operation.credential == "none":
         return row.good, None
-    if credential.door and credential.refused == "missing_token":
-        return 401, "missing_token"
     if operation.credential == "optional_key":
         return presenter(row, credential, target)
     if credential.refused == "malformed":
@@ -248,16 +246,19 @@ def expectation(operation: Operation, row: Row, credential: Credential, target: 
         return 403, "insufficient_scope"
     if credential.refused is not None:
         return 403, credential.refused
-    if operation.credential == "key_or_admin" and kind == "admin":
-        if credential.kind == "admin of none":
-            return NO_TENANT
-        return (422, "validation_error") if credential.kind == "admin" and not row.alone else (row.good, None)
-    reachable = target == credential.tenant if kind != "admin" else target == "own"
+    if operation.credential == "key_or_admin" and credential.kind == "admin of none":
+        return NO_TENANT
+    if operation.credential == "key_or_admin" and credential.kind == "admin" and not row.alone:
+        return 422, "validation_error"
+    reachable = target == credential.tenant
     return (row.good, None) if reachable or len(row.targets) == 1 else row.absent
 
 
 def presenter(row: Row, credential: Credential, target: str) -> Expected:
-    """A refresh token is the credential; a key or a tenant that comes along narrows it."""
+    """A refresh token is the credential; a key or a tenant that comes along narrows it. The dashboard's door opens for
+    a good cookie only."""
+    if credential.door and credential.refused == "missing_token":
+        return 401, "missing_token"
     if credential.kind == "key" and credential.refused == "invalid_api_key":
         return 401, "invalid_api_key"
     if credential.kind == "key" and row.scope not in credential.scopes:

@@ -18,10 +18,10 @@ _CONNECTION: Final = (
 )
 _SESSIONS: Final = (
     "get set del unlink exists hget hset hdel hgetall hmget hvals hlen hexists hincrby zadd zrem zcard zcount zrange "
-    "zscore zremrangebyrank xadd xrange xrevrange pexpire pexpireat pttl publish eval evalsha"
+    "zscore zrevrank zremrangebyrank xadd xrange xrevrange pexpire pexpireat pttl publish eval evalsha"
 )
 _FOLLOW: Final = "subscribe psubscribe unsubscribe punsubscribe"
-_REPAIR: Final = "scan zscan type rename"
+_REPAIR: Final = "scan zscan hscan type rename"
 _QUEUE: Final = "multi exec watch unwatch discard psetex expire incrby zrangebyscore dbsize"
 
 

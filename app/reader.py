@@ -102,11 +102,22 @@ class Reader:
         self._last: list[Position | None] = []
         self._start = ""
         self._read_at = 0.0
+        self._ahead = 0.0
+        self._late = 0
         self._too_far = 0
         self._rung: set[int] = set()
         self._wake = asyncio.Event()
         self._moving = asyncio.Lock()
         self._telling: asyncio.Task[None] | None = None
+
+    @property
+    def lag(self) -> int | None:
+        """How late it read what it read last, or how long it has not been able to read at all: milliseconds. `None`
+        while it does not read, because nobody follows."""
+        if not self._tasks:
+            return None
+        overdue = asyncio.get_running_loop().time() - self._read_at - 2 * _PASS_S
+        return max(self._late, round(overdue * 1_000))
 
     @asynccontextmanager
     async def here(self) -> AsyncIterator[None]:
@@ -167,6 +178,7 @@ class Reader:
 
     async def _begin(self) -> None:
         self._read_at, self.final = asyncio.get_running_loop().time(), await self._log.final()
+        self._ahead, self._late = self.final - self._read_at * 1_000, 0
         self.window.begin(self.final)
         self._seen.clear()
         self._too_far = 0
@@ -201,7 +213,7 @@ class Reader:
 
     async def _pass(self) -> None:
         begun, final = asyncio.get_running_loop().time(), await self._log.final()
-        self._rung = set()
+        self._ahead, self._rung = final - begun * 1_000, set()
         for first in range(0, SHARDS, _SHARDS_AT_ONCE):
             await asyncio.gather(*(self._read_shard(shard) for shard in range(first, first + _SHARDS_AT_ONCE)))
         self.final, self._read_at = max(final, self.final), begun
@@ -228,6 +240,8 @@ class Reader:
             rows = rows[1:]
         elif last is not None and last.ms > self.final - self._retention + MINUTE:
             rows = await self._after_a_loss(shard, last)
+        if rows:
+            self._late = max(0, round(asyncio.get_running_loop().time() * 1_000 + self._ahead) - rows[-1][0].ms)
         for position, event in rows:
             self._last[shard] = position
             self._seen[event.tenant_id] = event.id

@@ -16,6 +16,7 @@ from app.device import Locator, device_type
 from app.feed import Feed
 from app.keys import KeyRing, derive
 from app.operators import Operators
+from app.overview import Overview
 from app.reader import Reader
 from app.sessions import Sessions
 from app.settings import Settings
@@ -23,9 +24,11 @@ from app.store.audit import AuditLog
 from app.store.base import Registry, SessionStore
 from app.store.dashboard import DashboardSessions
 from app.store.doorbell import Doorbell
+from app.store.health import Vitals
 from app.store.log import EventLog
 from app.store.redis import RedisSessionStore
 from app.store.registry import RedisRegistry
+from app.store.statistics import Statistics
 from app.store.wire import Wire, open_wire
 from app.tenants import Tenants
 from app.tokens import AccessTokens, RefreshTokens
@@ -43,6 +46,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     audit: Audit
     operators: Operators
     keys: KeyRing
+    overview: Overview
     registry: Registry
     clock: Callable[[], int]
 
@@ -70,7 +74,8 @@ async def open_runtime(
     keys = KeyRing(registry, *settings.secrets)
     tenants = Tenants(registry, store)
     api_keys = ApiKeys(registry, tenants, *(derive(secret, "api keys") for secret in settings.secrets))
-    upkeep = Upkeep(store, registry, tenants)
+    statistics = Statistics(wire)
+    upkeep = Upkeep(store, registry, tenants, statistics)
     log = EventLog(wire)
     reader = Reader(
         log, Doorbell(settings.redis_url), settings.retention_ms, lambda lost: upkeep.restore(lost, clock())
@@ -79,6 +84,7 @@ async def open_runtime(
     sessions = Sessions(
         store=store,
         registry=registry,
+        statistics=statistics,
         tenants=tenants,
         access=AccessTokens(keys, settings.issuer),
         refresh=RefreshTokens(*settings.secrets),
@@ -105,6 +111,7 @@ async def open_runtime(
                 *(derive(secret, "dashboard") for secret in settings.secrets),
             ),
             keys=keys,
+            overview=Overview(statistics, Vitals(wire), reader),
             registry=registry,
             clock=clock,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
@@ -30,6 +31,7 @@ from app.errors import (
     ValidationError,
 )
 from app.model import (
+    HOUR,
     RETRY_MS,
     Reason,
     Rules,
@@ -40,7 +42,9 @@ from app.model import (
     shard_in,
     shard_of,
 )
-from app.store.base import Created, Once, Registry, SessionStore, Touch
+from app.preview import Preview, preview
+from app.store.base import Created, History, Once, Registry, SessionStore, Touch
+from app.store.statistics import Statistics
 from app.tenants import Tenants
 from app.tokens import AccessTokens, RefreshTokens
 
@@ -107,6 +111,7 @@ class Sessions:
         self,
         store: SessionStore,
         registry: Registry,
+        statistics: Statistics,
         tenants: Tenants,
         access: AccessTokens,
         refresh: RefreshTokens,
@@ -117,6 +122,7 @@ class Sessions:
     ) -> None:
         self._store = store
         self._registry = registry
+        self._statistics = statistics
         self._tenants = tenants
         self._access = access
         self._refresh = refresh
@@ -125,7 +131,9 @@ class Sessions:
         self._device_of = device_of
         self._country_of = country_of
 
-    async def create(self, tenant: Tenant, new: NewSession, now: int, idempotency_key: str | None = None) -> Issued:
+    async def create(
+        self, tenant: Tenant, new: NewSession, now: int, idempotency_key: str | None = None, by: str = ""
+    ) -> Issued:
         """Begin a session. Raises `SessionLimitReached` where the policy says `reject`.
 
         With an `idempotency_key` the call may be repeated for a day: the session is made once, and every answer has the
@@ -142,7 +150,7 @@ class Sessions:
             last_active_at=now,
             **details,
         )
-        created, first = await self._begin(session, rules, now, _asked(new), idempotency_key)
+        created, first = await self._begin(session, rules, now, _asked(new), idempotency_key, by)
         if created.session.end_reason is not None:
             raise SessionEnded
         if created.session.generation:
@@ -202,6 +210,13 @@ class Sessions:
             raise SessionNotFound
         return session
 
+    async def history(self, tenant: Tenant, session_id: str, now: int) -> History:
+        """What is known of a session's life. Raises `SessionNotFound`."""
+        history = await self._store.history(tenant.id, session_id, tenant.rules, now)
+        if history is None:
+            raise SessionNotFound
+        return history
+
     async def page(
         self,
         tenant: Tenant,
@@ -224,43 +239,45 @@ class Sessions:
         following = None if page.next_before is None else self._cursors.seal(page.next_before, *terms)
         return SessionList(sessions=page.sessions, has_more=page.more, next_cursor=following)
 
-    async def update(self, tenant: Tenant, session_id: str, changes: dict[str, Any], now: int) -> Issued:
+    async def update(self, tenant: Tenant, session_id: str, changes: dict[str, Any], now: int, by: str = "") -> Issued:
         """Change a living session's claims; the new access token says them. Raises `SessionEnded`."""
         if not changes:
             raise ValidationError("nothing to change")
-        session = await self._store.update(tenant.id, session_id, changes, tenant.rules, now)
+        session = await self._store.update(tenant.id, session_id, changes, tenant.rules, now, by)
         if session is None:
             raise SessionNotFound
         if session.end_reason is not None:
             raise SessionEnded
         return await self._issue(session, tenant.rules, now, None)
 
-    async def update_user(self, tenant: Tenant, user_id: str, changes: dict[str, Any], now: int) -> list[str]:
+    async def update_user(
+        self, tenant: Tenant, user_id: str, changes: dict[str, Any], now: int, by: str = ""
+    ) -> list[str]:
         """Change the claims of all living sessions of a user; the ids. Those who verify locally are told at once."""
         if not changes:
             raise ValidationError("nothing to change")
-        return await self._store.update_user(tenant.id, user_id, changes, tenant.rules, now)
+        return await self._store.update_user(tenant.id, user_id, changes, tenant.rules, now, by)
 
-    async def revoke(self, tenant: Tenant, session_id: str, reason: Reason, now: int) -> bool:
+    async def revoke(self, tenant: Tenant, session_id: str, reason: Reason, now: int, by: str = "") -> bool:
         """End one session; repeatable. Raises `SessionNotFound` if it never was."""
-        if await self._store.revoke(tenant.id, session_id, reason, tenant.rules, now):
+        if await self._store.revoke(tenant.id, session_id, reason, tenant.rules, now, by):
             return True
         await self.get(tenant, session_id, now)
         return False
 
     async def revoke_user(
-        self, tenant: Tenant, user_id: str, except_id: str | None, reason: Reason, now: int
+        self, tenant: Tenant, user_id: str, except_id: str | None, reason: Reason, now: int, by: str = ""
     ) -> list[str]:
         """End all of a user's sessions but one; the ids that ended."""
-        return await self._store.revoke_user(tenant.id, user_id, except_id, reason, tenant.rules, now)
+        return await self._store.revoke_user(tenant.id, user_id, except_id, reason, tenant.rules, now, by)
 
-    async def revoke_all(self, tenant: Tenant, now: int) -> int:
+    async def revoke_all(self, tenant: Tenant, now: int, by: str = "") -> int:
         """End every session of a tenant at once; the worker records them one by one.
 
         The first mark is for the case that this process dies before it can make the second.
         """
         await self._registry.mark_pending(tenant.id, now + RETRY_MS)
-        ended = await self._store.cut_off(tenant.id, now)
+        ended = await self._store.cut_off(tenant.id, now, by)
         await self._registry.mark_pending(tenant.id, now)
         return ended
 
@@ -280,9 +297,15 @@ class Sessions:
 
     async def stats(self, tenant: Tenant, now: int) -> Stats:
         """How many are active now, and what happened in the last 24 hours, a few seconds behind."""
-        counts = await self._registry.counts(tenant.id, now)
+        hour, counts = now // HOUR, Counter[str]()
+        for (_, what), number in (await self._statistics.by_hour(tenant.id, range(hour - 24, hour + 1))).items():
+            counts[what] += number
         created = counts.pop("created", 0)
-        return Stats(active=await self._store.count_tenant(tenant.id), created=created, ended=counts)
+        return Stats(active=await self._store.count_tenant(tenant.id), created=created, ended=dict(counts))
+
+    async def preview(self, tenant: Tenant, changes: dict[str, Any], now: int) -> Preview:
+        """What a change of policy would do now. Raises `ValidationError`."""
+        return await preview(self._store, tenant, changes, now)
 
     async def flush(self) -> None:
         """Write the activity that waits."""
@@ -302,7 +325,7 @@ class Sessions:
         return session
 
     async def _begin(
-        self, session: Session, rules: Rules, now: int, asked: str, idempotency_key: str | None
+        self, session: Session, rules: Rules, now: int, asked: str, idempotency_key: str | None, by: str
     ) -> tuple[Created, str]:
         """The session in the store, and its first refresh token: under the secret that an earlier call with the same
         key was made under, if there was one."""
@@ -312,7 +335,7 @@ class Sessions:
             secret, digest = self._refresh.start(name, under)
             once = Once(_hashed(idempotency_key), _hashed(asked + digest.hex())) if idempotency_key else None
             with suppress(IdempotencyKeyReused):
-                created = await self._store.create(session, digest, rules, now, once)
+                created = await self._store.create(session, digest, rules, now, once, by)
                 return created, self._refresh.first(created.session.id, *owner, secret, under)
         raise IdempotencyKeyReused
 

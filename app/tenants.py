@@ -63,7 +63,7 @@ class Tenants:
         if tenant is None or tenant.deleted_at is not None:
             raise TenantNotFound
         await self._registry.mark_pending(tenant_id, now + RETRY_MS)
-        await self._store.cut_off(tenant_id, now)
+        await self._store.cut_off(tenant_id, now, "admin")
         await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, deleted_at=now))
         await self._registry.mark_pending(tenant_id, now + 2 * PROPAGATION_MS)
 

@@ -13,25 +13,36 @@ from app.client.events import Event
 from app.model import MINUTE, SECOND, SHARDS, Reason, Rules
 from app.pace import Pace
 from app.store.base import Due, Registry, SessionStore
+from app.store.statistics import EVERYONE, Statistics
 from app.tenants import Tenants
 
 _DUE_PER_SHARD: Final = 20
 _STRIDE: Final = 100
 _SHARDS_AT_ONCE: Final = 4
 _MEMBERS: Final = 100
+_COLLECTING: Final = 60 * SECOND
+_RECOUNTING: Final = 10 * MINUTE
+_TENANTS: Final = 1_000
 
 
 class Upkeep:
-    def __init__(self, store: SessionStore, registry: Registry, tenants: Tenants) -> None:
+    def __init__(self, store: SessionStore, registry: Registry, tenants: Tenants, statistics: Statistics) -> None:
         self._store = store
         self._registry = registry
         self._tenants = tenants
+        self._statistics = statistics
         self._sweeping, self._walking = Pace(), Pace()
+
+    async def beat(self, now: int) -> None:
+        """A worker is alive."""
+        await self._statistics.note_worker(seen_at=now)
 
     async def sweep(self, now: int) -> int:
         """One bounded pass over everything whose time has come; how many sessions ended. A backlog of any size makes
         way for others."""
         due = await self._store.due(now, _DUE_PER_SHARD)
+        lag = now - min((item.at for item in due), default=now)
+        await self._statistics.note_worker(seen_at=now, swept_at=now, lag=lag)
         rules, ended = await self._rules_of(due, now), 0
         for first in range(0, len(due), _STRIDE):
             stride = due[first : first + _STRIDE]
@@ -49,9 +60,36 @@ class Upkeep:
             await self._registry.clear_pending(marks)
         return len(pending)
 
-    async def collect(self) -> None:
-        """Bring what the shards have counted to the statistics."""
-        await self._registry.add_counts(await self._store.collect())
+    async def collect(self, now: int) -> bool:
+        """Bring what the shards have counted to the statistics; False if another does so now."""
+        if not await self._statistics.hold(_COLLECTING):
+            return False
+        try:
+            await self._statistics.add(await self._store.collect(), now)
+            await self._statistics.note_worker(collected_at=now)
+        finally:
+            await self._statistics.release()
+        return True
+
+    async def recount(self, now: int) -> int | None:
+        """Count the living anew, so that what a killed worker or a mended fault has cost the statistics is made good.
+        By how many sessions they were wrong; `None` if another counts now."""
+        if not await self._statistics.hold(_RECOUNTING):
+            return None
+        try:
+            found = await self._store.recount()
+            await self._statistics.add(found.taken, now)
+            wrong, everyone = 0, Counter[int]()
+            for name in {*found.living, *await self._all_tenants()}:
+                before, after = await self._statistics.living(name), found.living.get(name, Counter())
+                wrong += sum(abs(after[kind] - before[kind]) for kind in {*after, *before})
+                await self._statistics.put_living(name, after)
+                everyone += after
+            await self._statistics.put_living(EVERYONE, everyone)
+        finally:
+            await self._statistics.release()
+        await self._registry.add_repaired(Counter({"a wrong count": wrong} if wrong else {}))
+        return wrong
 
     async def repair(self, now: int) -> Counter[str]:
         """Mend what the invariants do not allow; what was found, by name."""
@@ -74,7 +112,7 @@ class Upkeep:
         """Settle all of a tenant's sessions; True if no cut-off is left to remember."""
         rules = await self._tenants.rules(tenant_id, now)
         if rules is None and await self._store.count_tenant(tenant_id):
-            await self._store.cut_off(tenant_id, now)
+            await self._store.cut_off(tenant_id, now, "worker")
         settled = True
         for first in range(0, SHARDS, _SHARDS_AT_ONCE):
             shards = range(first, first + _SHARDS_AT_ONCE)
@@ -92,6 +130,13 @@ class Upkeep:
                         await self._store.evict(tenant_id, user_id, rules, now)
             after = members[-1].session_id
         return await self._store.uncut(tenant_id, shard, now)
+
+    async def _all_tenants(self) -> list[str]:
+        """The ids of all tenants there ever were."""
+        found: list[str] = []
+        while more := await self._registry.tenants(found[-1] if found else "", _TENANTS):
+            found += [tenant.id for tenant in more]
+        return found
 
     async def _rules_of(self, due: list[Due], now: int) -> dict[str, Rules]:
         """The rules of every tenant concerned; deleted tenants have none."""

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
 from typing import Any
 
 import msgspec
 
+from app.census import kind_of
 from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached
-from app.model import DAY, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
-from app.store.base import Count, Created, Due, Once, Page, Rotated, Rotation, RulesOf, Touch
+from app.model import DAY, MINUTE, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
+from app.store.base import (
+    Count,
+    Created,
+    Due,
+    History,
+    Once,
+    Page,
+    Recount,
+    Rotated,
+    Rotation,
+    RulesOf,
+    Sample,
+    Seen,
+    Touch,
+)
 
 
 class Row:
@@ -19,6 +35,7 @@ class Row:
         self.session, self.due = session, due
         self.current, self.parent = digest, b""
         self.branch, self.rotated = b"", 0
+        self.changed, self.changed_by, self.mark = 0, "", ""
 
     @property
     def ended(self) -> bool:
@@ -34,11 +51,13 @@ class OracleStore:
         self._retention = retention_ms
         self._rows: dict[str, Row] = {}
         self._cutoffs: dict[str, int] = {}
+        self._cut_by: dict[str, str] = {}
+        self._counts: Counter[tuple[str, int, str, int]] = Counter()
         self._once: dict[tuple[str, str, str], tuple[str, Created, int]] = {}
         self.events: list[tuple[str, str | None, str | None]] = []
 
     async def create(
-        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None
+        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None, by: str = ""
     ) -> Created:
         name = (session.tenant_id, session.user_id, once.key if once else "")
         if once is not None and name in self._once and now < self._once[name][2] + DAY:
@@ -49,12 +68,12 @@ class OracleStore:
             if found is None:
                 raise SessionEnded
             return Created(session=found, evicted=made.evicted)
-        created = self._create(session, digest, rules, now)
+        created = self._create(session, digest, rules, now, by)
         if once is not None:
             self._once[name] = (once.fingerprint, created, now)
         return created
 
-    def _create(self, session: Session, digest: bytes, rules: Rules, now: int) -> Created:
+    def _create(self, session: Session, digest: bytes, rules: Rules, now: int, by: str) -> Created:
         cutoff = self._cutoffs.get(session.tenant_id, -1)
         if session.created_at <= cutoff:
             sid = new_session_id(session.tenant_id, session.user_id, cutoff + 1)
@@ -68,7 +87,8 @@ class OracleStore:
         if over and rules.reject:
             raise SessionLimitReached
         for row in living[:over]:
-            self._finish(row, now, "evicted")
+            self._finish(row, now, "evicted", f"{by} {rules.limit}")
+        self._count(session, now, "created")
         self._rows[session.id] = Row(session, digest, deadline(session.expires_at, now, rules))
         return Created(session=session, evicted=[row.session.id for row in living[:over]])
 
@@ -81,6 +101,22 @@ class OracleStore:
         if not row.ended and len(self._members(tenant_id, row.session.user_id)) > rules.limit:
             await self.evict(tenant_id, row.session.user_id, rules, now)
         return self._judged(row, rules, now)
+
+    async def history(self, tenant_id: str, session_id: str, rules: Rules, now: int) -> History | None:
+        session = await self.get(tenant_id, session_id, rules, now)
+        if session is None:
+            return None
+        row = self._rows[session_id]
+        cut = session.end_reason == "tenant_revoked" and not row.ended
+        by, _, limit = (self._cut_by.get(tenant_id, "") if cut else row.mark).partition(" ")
+        return History(
+            session=session,
+            refreshed_at=row.rotated or None,
+            changed_at=row.changed or None,
+            changed_by=row.changed_by,
+            ended_by=by,
+            limit=int(limit) if limit else None,
+        )
 
     async def list_user(
         self,
@@ -128,23 +164,26 @@ class OracleStore:
         session = row.change(last_active_at=seen, generation=presented + 1)
         return Rotated(outcome="rotated" if direct or retry else "ahead", session=session, branch=rotation.branch)
 
-    async def revoke(self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int) -> bool:
+    async def revoke(
+        self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int, by: str = ""
+    ) -> bool:
         row = self._rows.get(session_id)
         if row is None or row.session.tenant_id != tenant_id or self._end_if_due(row, rules, now):
             return False
-        self._finish(row, now, reason)
+        self._finish(row, now, reason, by)
         return True
 
     async def revoke_user(
-        self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int
+        self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int, by: str = ""
     ) -> list[str]:
         living = [row for row in self._settled(tenant_id, user_id, rules, now) if row.session.id != except_id]
         for row in living:
-            self._finish(row, now, reason)
+            self._finish(row, now, reason, by)
         return [row.session.id for row in living]
 
-    async def cut_off(self, tenant_id: str, now: int) -> int:
-        self._cutoffs[tenant_id] = max(now, self._cutoffs.get(tenant_id, 0))
+    async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
+        if now > self._cutoffs.get(tenant_id, 0):
+            self._cutoffs[tenant_id], self._cut_by[tenant_id] = now, by
         self.events.append(("tenant.revoked", None, "tenant_revoked"))
         return sum(not row.ended and row.session.created_at <= now for row in self._of(tenant_id))
 
@@ -152,7 +191,26 @@ class OracleStore:
         return True
 
     async def collect(self) -> list[Count]:
-        return []
+        counts, self._counts = self._counts, Counter()
+        return [Count(*key, number) for key, number in counts.items()]
+
+    async def recount(self) -> Recount:
+        living: dict[str, Counter[int]] = defaultdict(Counter)
+        for row in self._rows.values():
+            if not row.ended:
+                living[row.session.tenant_id][_kind(row.session)] += 1
+        return Recount(dict(living), await self.collect())
+
+    async def sample(self, tenant_id: str, most: int) -> Sample:
+        rows = [row for row in self._of(tenant_id) if not row.ended]
+        cutoff = self._cutoffs.get(tenant_id)
+        seen = [Seen(row.session, self._above(row), cutoff) for row in rows]
+        return Sample(len(rows), random.sample(seen, min(most, len(rows))))
+
+    def _above(self, row: Row) -> int:
+        """How many of the user's sessions were active later."""
+        members = self._members(row.session.tenant_id, row.session.user_id)
+        return len(members) - 1 - members.index(row)
 
     async def evict(self, tenant_id: str, user_id: str, rules: Rules, now: int) -> list[str]:
         if len(self._members(tenant_id, user_id)) <= rules.limit:
@@ -160,7 +218,7 @@ class OracleStore:
         living = self._settled(tenant_id, user_id, rules, now)
         victims = living[: max(0, len(living) - rules.limit)]
         for row in victims:
-            self._finish(row, now, "evicted")
+            self._finish(row, now, "evicted", f"worker {rules.limit}")
         return [row.session.id for row in victims]
 
     async def touch(self, touches: list[Touch], rules: dict[str, Rules], now: int) -> list[str]:
@@ -175,7 +233,7 @@ class OracleStore:
         return alive
 
     async def update(
-        self, tenant_id: str, session_id: str, changes: dict[str, Any], rules: Rules, now: int
+        self, tenant_id: str, session_id: str, changes: dict[str, Any], rules: Rules, now: int, by: str = ""
     ) -> Session | None:
         row = self._rows.get(session_id)
         if row is None or row.session.tenant_id != tenant_id:
@@ -183,14 +241,15 @@ class OracleStore:
         if self._end_if_due(row, rules, now):
             return row.session
         self.events.append(("session.updated", session_id, None))
+        row.changed, row.changed_by = now, by
         return row.change(**changes)
 
     async def update_user(
-        self, tenant_id: str, user_id: str, changes: dict[str, Any], rules: Rules, now: int
+        self, tenant_id: str, user_id: str, changes: dict[str, Any], rules: Rules, now: int, by: str = ""
     ) -> list[str]:
         living = self._settled(tenant_id, user_id, rules, now)
         for row in living:
-            await self.update(tenant_id, row.session.id, changes, rules, now)
+            await self.update(tenant_id, row.session.id, changes, rules, now, by)
         return [row.session.id for row in living]
 
     async def due(self, now: int, limit: int) -> list[Due]:
@@ -199,7 +258,7 @@ class OracleStore:
             if row.due <= now:
                 shards[shard_in(row.session.id)].append(row)
         rows = [row for shard in sorted(shards) for row in shards[shard][:limit]]
-        return [Due(row.session.id, row.session.tenant_id, row.session.user_id) for row in rows]
+        return [Due(row.session.id, row.session.tenant_id, row.session.user_id, row.due) for row in rows]
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         count = 0
@@ -242,7 +301,12 @@ class OracleStore:
                 self._finish(row, *end)
         return row.ended
 
-    def _finish(self, row: Row, at: int, reason: Reason) -> None:
+    def _count(self, session: Session, at: int, what: str) -> None:
+        self._counts[session.tenant_id, at // MINUTE, what, _kind(session)] += 1
+
+    def _finish(self, row: Row, at: int, reason: Reason, mark: str = "") -> None:
+        row.mark = self._cut_by.get(row.session.tenant_id, "") if reason == "tenant_revoked" else mark
+        self._count(row.session, at, reason)
         row.change(ended_at=at, end_reason=reason)
         row.due = at + self._retention
         kind = "session.expired" if reason == "expired" else "session.revoked"
@@ -259,3 +323,7 @@ class OracleStore:
         found = sorted((s for s in judged if s.status in statuses), key=lambda s: s.id, reverse=True)
         more = len(found) > limit
         return Page(found[:limit], more, found[limit - 1].id if more else None)
+
+
+def _kind(session: Session) -> int:
+    return kind_of(session.device_type, session.country)

@@ -186,8 +186,8 @@ async def test_statistics_count_every_creation_and_every_end_by_reason(runtime: 
     limited = await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 2}, now_ms())
     issued = [await sign_in(runtime, limited) for _ in range(3)]
     await runtime.sessions.revoke(limited, issued[2].session.id, "signed_out", now_ms())
-    await runtime.upkeep.collect()
-    await runtime.upkeep.collect()
+    await runtime.upkeep.collect(now_ms())
+    await runtime.upkeep.collect(now_ms())
     stats = await runtime.sessions.stats(limited, now_ms())
     assert (stats.active, stats.created, stats.ended) == (1, 3, {"evicted": 1, "signed_out": 1})
 

@@ -27,13 +27,13 @@ from app.settings import SettingError, Settings
 from worker.keys import rotate_keys
 from worker.policy import apply_policies
 from worker.repair import repair
-from worker.statistics import collect_statistics
+from worker.statistics import collect_statistics, recount
 from worker.sweep import sweep
 
 QUEUE: Final = "hj:arq"
 _HEALTH: Final = f"{QUEUE}:health-check"
 _EVERY_SECOND: Final = set(range(60))
-_EVERY_TEN_SECONDS: Final = set(range(5, 60, 10))
+_EVERY_FIVE_SECONDS: Final = set(range(2, 60, 5))
 _NICE: Final = 10
 """On a machine that both share, the API comes first."""
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
@@ -66,9 +66,10 @@ def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
         cron_jobs=[
             cron(sweep, second=_EVERY_SECOND, timeout=30, keep_result=0),
             cron(apply_policies, second=_EVERY_SECOND, timeout=3_600, keep_result=0),
-            cron(collect_statistics, second=_EVERY_TEN_SECONDS, timeout=30, keep_result=0),
+            cron(collect_statistics, second=_EVERY_FIVE_SECONDS, timeout=30, keep_result=0),
             cron(rotate_keys, minute=7, second=0, timeout=60, keep_result=0, run_at_startup=True),
             cron(repair, hour=3, minute=0, second=0, timeout=3_600, keep_result=0),
+            cron(recount, hour=3, minute=45, second=0, timeout=3_600, keep_result=0, run_at_startup=True),
         ],
         redis_settings=queue_settings(settings),
         queue_name=QUEUE,

@@ -19,6 +19,7 @@ async def sweep(ctx: dict[str, Any]) -> int:
     Idempotent and safe to run twice at once. Refuses while this clock and the server's differ by more than 5 s.
     """
     runtime: Runtime = ctx["runtime"]
+    await runtime.upkeep.beat(runtime.clock())
     lock: asyncio.Lock = ctx["sweeping"]
     if lock.locked():
         return 0

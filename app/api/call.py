@@ -95,6 +95,13 @@ class Call(msgspec.Struct):
             raise ValidationError("X-Tenant-ID must name a tenant", field="X-Tenant-ID")
         return self.caller.tenant
 
+    @property
+    def by(self) -> str:
+        """Who calls, as a session's history tells it."""
+        if self.caller.kind == "admin":
+            return self.caller.actor
+        return self.caller.kind if self.caller.key is None else f"key:{self.caller.key.id}"
+
     async def audit(
         self, action: str, target: str, tenant_id: str | None = None, before: Any = None, after: Any = None
     ) -> None:

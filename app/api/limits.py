@@ -63,6 +63,11 @@ def rfc3339(ms: int) -> str:
     return f"{_minute(minutes)}{seconds:02d}Z"
 
 
+def rfc3339_ms(ms: int) -> str:
+    """UTC, to the millisecond: `2024-01-15T10:30:00.123Z`."""
+    return f"{rfc3339(ms)[:-1]}.{ms % 1_000:03d}Z"
+
+
 @lru_cache(65_536)
 def _minute(minutes: int) -> str:
     """`2024-01-15T10:30:`; the sessions of a month and a half begin in as many different minutes."""

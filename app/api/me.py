@@ -29,17 +29,17 @@ async def delete(call: Call) -> None:
     """Sign out a device. Another user's session is one that does not exist."""
     sessions, own = call.runtime.sessions, call.session
     if call.path["session_id"] in ("current", own.id):
-        await sessions.revoke(call.tenant, own.id, "signed_out", call.now)
+        await sessions.revoke(call.tenant, own.id, "signed_out", call.now, call.by)
         return
     other = await sessions.get(call.tenant, session_id(call), call.now)
     if other.user_id != own.user_id:
         raise SessionNotFound
-    await sessions.revoke(call.tenant, other.id, "user_revoked", call.now)
+    await sessions.revoke(call.tenant, other.id, "user_revoked", call.now, call.by)
 
 
 async def revoke(call: Call) -> Revoked:
     own = call.session
-    ended = await call.runtime.sessions.revoke_user(call.tenant, own.user_id, own.id, "user_revoked", call.now)
+    ended = await call.runtime.sessions.revoke_user(call.tenant, own.user_id, own.id, "user_revoked", call.now, call.by)
     return Revoked(revoked=len(ended), session_ids=ended)
 
 

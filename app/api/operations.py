@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.api import audit, events, keys, me, public, sessions, tenants
+from app.api import audit, events, keys, me, overview, public, sessions, tenants, timeline
 from app.api.operation import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *sessions.OPERATIONS,
+    *timeline.OPERATIONS,
     *events.OPERATIONS,
     *me.OPERATIONS,
     *tenants.OPERATIONS,
+    *overview.OPERATIONS,
     *keys.OPERATIONS,
     *audit.OPERATIONS,
     *public.OPERATIONS,

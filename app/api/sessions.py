@@ -39,7 +39,7 @@ from app.model import is_session_id
 async def create(call: Call) -> IssuedView:
     body: CreateSession = call.body
     key = idempotency_key(call.context.headers)
-    return IssuedView.of(await call.runtime.sessions.create(call.tenant, body.new_session(), call.now, key))
+    return IssuedView.of(await call.runtime.sessions.create(call.tenant, body.new_session(), call.now, key, call.by))
 
 
 async def refresh(call: Call) -> IssuedView:
@@ -77,7 +77,7 @@ async def get(call: Call) -> SessionView:
 
 async def update(call: Call) -> UpdatedView:
     body: UpdateSession = call.body
-    issued = await call.runtime.sessions.update(call.tenant, session_id(call), body.changes(), call.now)
+    issued = await call.runtime.sessions.update(call.tenant, session_id(call), body.changes(), call.now, call.by)
     await _record(call, "session.updated", session_id(call), {"changed": [*body.changes()]})
     return UpdatedView.of(issued)
 
@@ -85,7 +85,7 @@ async def update(call: Call) -> UpdatedView:
 async def update_user(call: Call) -> Updated:
     body: UpdateSession = call.body
     user_id = strict_json.shaped({"user_id": call.path["user_id"]}, UserPath).user_id
-    changed = await call.runtime.sessions.update_user(call.tenant, user_id, body.changes(), call.now)
+    changed = await call.runtime.sessions.update_user(call.tenant, user_id, body.changes(), call.now, call.by)
     await _record(call, "sessions.updated", user_id, {"changed": [*body.changes()], "updated": len(changed)})
     return Updated(updated=len(changed), session_ids=changed)
 
@@ -93,7 +93,7 @@ async def update_user(call: Call) -> Updated:
 async def delete(call: Call) -> None:
     query: RevokeQuery = call.query
     reason = query.reason or ("admin" if call.caller.kind == "admin" else "revoked")
-    await call.runtime.sessions.revoke(call.tenant, session_id(call), reason, call.now)
+    await call.runtime.sessions.revoke(call.tenant, session_id(call), reason, call.now, call.by)
     await _record(call, "session.revoked", session_id(call), {"reason": reason})
 
 
@@ -101,11 +101,11 @@ async def revoke(call: Call) -> Revoked:
     body: RevokeSessions = call.body
     if body.user_id is None:
         call.confirm(call.tenant.name)
-        ended_all = await call.runtime.sessions.revoke_all(call.tenant, call.now)
+        ended_all = await call.runtime.sessions.revoke_all(call.tenant, call.now, call.by)
         await call.audit("sessions.revoked", call.tenant.id, call.tenant.id, after={"revoked": ended_all})
         return Revoked(revoked=ended_all, session_ids=[])
     ended = await call.runtime.sessions.revoke_user(
-        call.tenant, body.user_id, body.except_session_id, body.reason or "user_revoked", call.now
+        call.tenant, body.user_id, body.except_session_id, body.reason or "user_revoked", call.now, call.by
     )
     await _record(call, "sessions.revoked", body.user_id, {"revoked": len(ended)})
     return Revoked(revoked=len(ended), session_ids=ended)

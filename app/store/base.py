@@ -58,11 +58,12 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A session whose turn has come in the due index."""
+    """A session, and where its turn came from the due index, since when (ms)."""
 
     session_id: str
     tenant_id: str
     user_id: str
+    at: int = 0
 
 
 class Touch(msgspec.Struct, frozen=True):
@@ -75,12 +76,48 @@ class Touch(msgspec.Struct, frozen=True):
 
 
 class Count(msgspec.Struct, frozen=True):
-    """How often `what` (`created`, or the reason of an end) happened in the hour since `hour` × 3,600 s."""
+    """How often `what` (`created`, or the reason of an end) happened to sessions of one `kind` (`app.census`) in the
+    minute that began at `minute` × 60 s; if nobody collected for long, in the hour."""
 
     tenant_id: str
-    hour: int
+    minute: int
     what: str
+    kind: int
     number: int
+
+
+class Recount(msgspec.Struct, frozen=True):
+    """The living sessions of each tenant by kind, and what had been counted and not collected: it is in there too."""
+
+    living: dict[str, Counter[int]]
+    taken: list[Count]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A session as a policy sees it: `above` sessions of its user were active later, `cutoff` is its tenant's."""
+
+    session: Session
+    above: int
+    cutoff: int | None
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Some of `active` sessions, each as likely as any other."""
+
+    active: int
+    seen: list[Seen]
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a session's life beside its state. Times in ms. `ended_by` and `limit` are there if somebody, or
+    the limit of sessions, decided the end; `*_by` is empty where that is not known."""
+
+    session: Session
+    refreshed_at: int | None = None
+    changed_at: int | None = None
+    changed_by: str = ""
+    ended_by: str = ""
+    limit: int | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -92,10 +129,13 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class SessionStore(Protocol):
-    """Sessions, their indexes and their events. `app/store/README.md` tells the data model."""
+    """Sessions, their indexes and their events. `app/store/README.md` tells the data model.
+
+    `by` is who does something, as the history shall tell it: `admin`, `key:<id>`, `user`, `worker`; empty for nobody.
+    """
 
     async def create(
-        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None
+        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None, by: str = ""
     ) -> Created:
         """Begin a session; beyond `rules.limit` evict the least recently active, or with `rules.reject` raise
         `SessionLimitReached`. The id may be renewed when a tenant's cut-off is newer than `now`.
@@ -107,6 +147,9 @@ class SessionStore(Protocol):
         self, tenant_id: str, session_id: str, rules: Rules, now: int, user_id: str | None = None
     ) -> Session | None:
         """One session, alive or a tombstone (`ended_at`, `end_reason`). With `user_id` one round trip."""
+
+    async def history(self, tenant_id: str, session_id: str, rules: Rules, now: int) -> History | None:
+        """What is known of one session's life."""
 
     async def list_user(
         self,
@@ -131,15 +174,17 @@ class SessionStore(Protocol):
     async def rotate(self, rotation: Rotation, rules: Rules, now: int) -> Rotated:
         """Exchange a refresh token by the protocol of DESIGN §4, in one round trip. Counts as activity."""
 
-    async def revoke(self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int) -> bool:
+    async def revoke(
+        self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int, by: str = ""
+    ) -> bool:
         """End one session; True if this call ended it, False if it was over or never was."""
 
     async def revoke_user(
-        self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int
+        self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int, by: str = ""
     ) -> list[str]:
         """End all of a user's sessions but one; up to 50 in one act, more in several."""
 
-    async def cut_off(self, tenant_id: str, now: int) -> int:
+    async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
         """End every session of a tenant created up to `now`, at once, with one `tenant.revoked` event; the
         sweep records them one by one. Returns how many it concerned."""
 
@@ -149,6 +194,13 @@ class SessionStore(Protocol):
     async def collect(self) -> list[Count]:
         """Take what has been counted since the last call. What a caller then loses is lost: statistics only."""
 
+    async def recount(self) -> Recount:
+        """Count the living anew, shard by shard, and take what has been counted of them until then. Right only while
+        nobody collects."""
+
+    async def sample(self, tenant_id: str, most: int) -> Sample:
+        """A tenant's sessions not recorded as ended: all of them, or of more than `most` so many at random."""
+
     async def evict(self, tenant_id: str, user_id: str, rules: Rules, now: int) -> list[str]:
         """Trim a user to `rules.limit` sessions, the least recently active first."""
 
@@ -156,13 +208,13 @@ class SessionStore(Protocol):
         """Record activity of sessions that are alive at `now`; the ids that were. `rules` by tenant."""
 
     async def update(
-        self, tenant_id: str, session_id: str, changes: dict[str, Any], rules: Rules, now: int
+        self, tenant_id: str, session_id: str, changes: dict[str, Any], rules: Rules, now: int, by: str = ""
     ) -> Session | None:
         """Change `org_id role mfa_verified claims metadata` of a live session (`None` clears) and tell verifiers.
         Returns the session as it is afterwards, ended ones unchanged; `None` if there is none."""
 
     async def update_user(
-        self, tenant_id: str, user_id: str, changes: dict[str, Any], rules: Rules, now: int
+        self, tenant_id: str, user_id: str, changes: dict[str, Any], rules: Rules, now: int, by: str = ""
     ) -> list[str]:
         """`update` for each of a user's living sessions, one act each; the ids that were changed."""
 
@@ -210,12 +262,6 @@ class Registry(Protocol):
 
     async def put_signing_keys(self, keys: list[SealedKey], seen: frozenset[str]) -> bool:
         """Replace the ring if it still holds exactly the kids `seen`; False otherwise."""
-
-    async def add_counts(self, counts: list[Count]) -> None:
-        """Add to the statistics, which are kept for a little more than 24 hours."""
-
-    async def counts(self, tenant_id: str, now: int) -> dict[str, int]:
-        """A tenant's sums of the last 24 hours, by `what`."""
 
     async def mark_pending(self, tenant_id: str, at: int) -> None:
         """Ask the worker to walk a tenant's sessions once `at` has come: its policy changed, or it was cut off.

@@ -1,7 +1,7 @@
 -- No allow-oom flag, on purpose: when memory is full no session begins.
 -- Begin a session and evict the least recently active beyond the limit.
--- KEYS session user ended tenant due cutoff events counts once
--- ARGV now retention tenant user sid idle cut cut_at not_after deadline limit reject keep_until fingerprint
+-- KEYS session user ended tenant due cutoff events counts endings once
+-- ARGV now retention tenant user sid idle cut cut_at not_after deadline limit reject keep_until fingerprint kind by
 --      field value …
 -- A fingerprint that is not empty makes the call one that may be repeated for a day: `once` remembers what came of it.
 -- Returns {'ok', evicted…} | {'cut', ms}: take an id newer than that | {'settle', sid…} | {'over'} | {'limit'}
@@ -9,11 +9,10 @@
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules = rules_of(ARGV[6], ARGV[7], ARGV[8])
 local not_after, deadline, limit, keep_until = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[13])
-local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7],
-               counts = KEYS[8]}
-local cutoff, fingerprint = cutoff_of(KEYS[6], tenant), ARGV[14]
+local where = where_from(2)
+local cutoff, fingerprint = cutoff_of(where.cutoff, tenant), ARGV[14]
 
-local known = fingerprint ~= '' and redis.call('GET', KEYS[9])
+local known = fingerprint ~= '' and redis.call('GET', KEYS[10])
 if known then return {'again', unpack(cjson.decode(known))} end
 if cutoff and created_ms(sid) <= cutoff then return {'cut', whole(cutoff)} end
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'ok'} end
@@ -29,18 +28,18 @@ if over > 0 then
 end
 
 for _, victim in ipairs(evicted) do
-  finish(where, victim, tenant, user, now, 'evicted', not_after, retention)
+  finish(where, victim, tenant, user, now, 'evicted', not_after, retention, ARGV[16] .. ' ' .. whole(limit))
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 15))
+redis.call('HSET', KEYS[1], unpack(ARGV, 17))
 redis.call('PEXPIREAT', KEYS[1], whole(keep_until))
 redis.call('ZADD', where.user, whole(now), sid)
 if now + redis.call('PTTL', where.user) < keep_until then
   redis.call('PEXPIREAT', where.user, whole(keep_until))
 end
-redis.call('ZADD', where.tenant, whole(created_ms(sid)), sid)
+redis.call('ZADD', where.tenant, whole(created_ms(sid) * KINDS + ARGV[15]), sid)
 redis.call('ZADD', where.due, deadline, sid)
 if fingerprint ~= '' then
-  redis.call('SET', KEYS[9], cjson.encode({fingerprint, sid, unpack(evicted)}), 'PX', whole(DAY))
+  redis.call('SET', KEYS[10], cjson.encode({fingerprint, sid, unpack(evicted)}), 'PX', whole(DAY))
 end
-count(where.counts, tenant, now, 'created')
+count(where.counts, tenant, now, 'created', ARGV[15])
 return {'ok', unpack(evicted)}

@@ -1,15 +1,16 @@
 -- flags: allow-oom
 -- In one shard: every session of a tenant created up to now is dead from here on.
 -- KEYS cutoff tenant events
--- ARGV now retention tenant shard not_after announce
+-- ARGV now retention tenant shard not_after announce by
 -- Returns how many it concerns
 local now, retention, tenant = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local before = math.max(now, cutoff_of(KEYS[1], tenant) or 0)
-redis.call('HSET', KEYS[1], tenant, whole(before))
+local earlier = cutoff_of(KEYS[1], tenant) or 0
+local before = math.max(now, earlier)
+if before > earlier then redis.call('HSET', KEYS[1], tenant, whole(before), tenant .. ' by', ARGV[7]) end
 if ARGV[6] == '1' then
   announce(KEYS[3], ARGV[4], tenant, retention,
     {'t', 'tenant.revoked', 'n', tenant, 'r', 'tenant_revoked', 'at', whole(now), 'na', ARGV[5], 'b', whole(before)},
     '"type":"tenant.revoked","tenant_id":"' .. tenant .. '","reason":"tenant_revoked","occurred_at":"' ..
     rfc3339(now) .. '","not_after":' .. ARGV[5] .. ',"before":' .. whole(before) .. '}')
 end
-return redis.call('ZCOUNT', KEYS[2], 1, whole(before))
+return redis.call('ZCOUNT', KEYS[2], 1, whole((before + 1) * KINDS - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Final, Literal
 
 import msgspec
@@ -19,6 +20,47 @@ class Finding(msgspec.Struct, frozen=True):
 
     topic: Topic
     text: str
+
+
+class StoreHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How the servers of the store are. Sums over the primaries; `latency_ms` is of the slowest answer to a small
+    question; `max_memory` 0: no limit. `warnings`: what puts sessions at risk."""
+
+    ok: bool
+    version: str
+    used_memory: int
+    max_memory: int
+    clients: int
+    ops_per_s: int
+    latency_ms: float
+    warnings: list[str]
+
+
+class Vitals:
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def read(self, now: int) -> StoreHealth:
+        """At `now` (this process's clock, ms). Raises `StoreUnavailable`."""
+        began = perf_counter()
+        await self._wire.each("TIME")
+        latency = perf_counter() - began
+        servers = [_fields(info) for info in await self._wire.each("INFO")]
+        warnings = [finding.text for finding in await examine(self._wire, now)]
+        return StoreHealth(
+            ok=not warnings,
+            version=servers[0].get("valkey_version") or servers[0].get("redis_version", ""),
+            used_memory=_sum(servers, "used_memory"),
+            max_memory=_sum(servers, "maxmemory"),
+            clients=_sum(servers, "connected_clients"),
+            ops_per_s=_sum(servers, "instantaneous_ops_per_sec"),
+            latency_ms=round(latency * 1_000, 3),
+            warnings=warnings,
+        )
+
+
+def _sum(servers: list[dict[str, str]], name: str) -> int:
+    return sum(int(server.get(name, 0)) for server in servers)
 
 
 async def examine(wire: Wire, now: int) -> list[Finding]:

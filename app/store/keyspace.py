@@ -10,6 +10,8 @@ TENANTS: Final = "hj:tenants"
 PENDING: Final = "hj:pending"
 SIGNING_KEYS: Final = "hj:keys"
 REPAIRED: Final = "hj:repaired"
+WORKER: Final = "hj:worker"
+COUNTING: Final = "hj:counting"
 
 
 def session(shard: int, session_id: str) -> str:
@@ -48,6 +50,10 @@ def counts(shard: int) -> str:
     return f"hj:{{{TAGS[shard]}}}:counts"
 
 
+def endings(shard: int) -> str:
+    return f"hj:{{{TAGS[shard]}}}:endings"
+
+
 def tenant(tenant_id: str) -> str:
     return f"hj:tenant:{tenant_id}"
 
@@ -76,5 +82,13 @@ def dashboard_index(credential: str) -> str:
     return f"hj:dashboards:{credential}"
 
 
-def stats(tenant_id: str, hour: int) -> str:
-    return f"hj:stats:{tenant_id}:{hour}"
+def hours(name: str, day: int) -> str:
+    return f"hj:stats:{name}:{day}"
+
+
+def minutes(name: str, hour: int) -> str:
+    return f"hj:minutes:{name}:{hour}"
+
+
+def living(name: str) -> str:
+    return f"hj:living:{name}"

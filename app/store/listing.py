@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from app.census import last_place
 from app.model import SHARDS, Rules, Session, created_ms, shard_of
 from app.store import keyspace
 from app.store.base import Page
@@ -120,7 +121,7 @@ async def _of_shard(
 ) -> list[str]:
     """The newest ids of one shard below `before`; those of the same millisecond as `before` are read on top."""
     key = keyspace.tenant_index(shard, tenant_id)
-    top = "+inf" if before is None else str(created_ms(before))
+    top = "+inf" if before is None else str(last_place(created_ms(before)))
     reads = [_slice(wire, key, top, "1", True, count, before)]
     if statuses != {"active"}:
         reads.append(_slice(wire, key, "-inf" if top == "+inf" else f"-{top}", "-1", False, count, before))

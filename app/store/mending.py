@@ -13,6 +13,7 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
+from app.census import kind_of
 from app.model import DAY, is_session_id, shard_in
 from app.store import keyspace
 from app.store.base import Due
@@ -27,14 +28,17 @@ _TYPES: Final = {
     "cutoff": b"hash",
     "counts": b"hash",
     "events": b"stream",
+    "endings": b"hash",
 }
-_ONE_PER_SHARD: Final = ("due", "cutoff", "counts", "events")
-_INDEXES: Final = ("user", "ended", "tenant", "due")
+_ONE_PER_SHARD: Final = ("due", "cutoff", "counts", "events", "endings")
+_INDEXES: Final = ("user", "ended", "tenant", "due", "endings")
+_OWNER: Final = ("tenant", "user", "user1", "dev", "cc")
 _PAUSE_S: Final = 0.005
 _PARKED_FOR: Final = 7 * DAY
 _AT_ONCE: Final = 500
 
-Mend = Callable[[Due], Awaitable[list[str]]]
+Mend = Callable[[Due, int], Awaitable[list[str]]]
+"""A session and its kind (`app.census`); 0 of one without a record."""
 
 
 class Repair:
@@ -69,21 +73,22 @@ class Repair:
                 await self._index(kind, key)
 
     async def _records(self, keys: list[str]) -> None:
-        rows = await asyncio.gather(*(self._wire.call(key, "HMGET", key, "tenant", "user", "user1") for key in keys))
+        rows = await asyncio.gather(*(self._wire.call(key, "HMGET", key, *_OWNER) for key in keys))
         owners = []
-        for key, (tenant, user, more) in zip(keys, rows, strict=True):
+        for key, (tenant, user, more, device, country) in zip(keys, rows, strict=True):
             sid = key.rpartition(":")[2]
             if tenant is None or user is None or not is_session_id(sid) or key != keyspace.session(shard_in(sid), sid):
                 await self._park(key)
             else:
-                owners.append(Due(sid, tenant.decode(), (user + (more or b"")).decode()))
+                kind = kind_of((device or b"").decode(), (country or b"").decode())
+                owners.append((Due(sid, tenant.decode(), (user + (more or b"")).decode()), kind))
         await self._mend_all(owners)
 
     async def _index(self, kind: str, key: str) -> None:
         """The members of one index that have no record: with their owner they are mended, else dropped."""
-        cursor = 0
+        cursor, scan = 0, "HSCAN" if kind == "endings" else "ZSCAN"
         while True:
-            cursor, flat = await self._wire.call(key, "ZSCAN", key, cursor, "COUNT", _AT_ONCE)
+            cursor, flat = await self._wire.call(key, scan, key, cursor, "COUNT", _AT_ONCE)
             await self._orphans(kind, key, [sid.decode(errors="replace") for sid in flat[::2]])
             cursor = int(cursor)
             if cursor == 0:
@@ -94,27 +99,28 @@ class Repair:
         records = [keyspace.session(shard_in(sid), sid) for sid in shaped]
         there = await asyncio.gather(*(self._wire.call(record, "EXISTS", record) for record in records))
         alone = [sid for sid, exists in zip(shaped, there, strict=True) if not exists]
-        _, _, _, *owner = key.split(":", 4)
         if kind in ("user", "ended"):
-            await self._mend_all(Due(sid, *owner) for sid in alone)
+            _, _, _, tenant_id, user_id = key.split(":", 4)
+            await self._mend_all((Due(sid, tenant_id, user_id), 0) for sid in alone)
         else:
-            await self._drop(key, alone)
-        await self._drop(key, [sid for sid in members if not is_session_id(sid)])
+            await self._drop(kind, key, alone)
+        await self._drop(kind, key, [sid for sid in members if not is_session_id(sid)])
 
-    async def _mend_all(self, owners: Iterable[Due]) -> None:
-        for damages in await asyncio.gather(*(self._mended(owner) for owner in owners)):
+    async def _mend_all(self, owners: Iterable[tuple[Due, int]]) -> None:
+        for damages in await asyncio.gather(*(self._mended(*owner) for owner in owners)):
             self.damages.update(damages)
 
-    async def _mended(self, owner: Due) -> list[str]:
+    async def _mended(self, owner: Due, kind: int) -> list[str]:
         """What was mended. A session whose other keys are unreadable waits for them to be parked."""
         try:
-            return await self._mend(owner)
+            return await self._mend(owner, kind)
         except ResponseError:
             return []
 
-    async def _drop(self, key: str, members: list[str]) -> None:
+    async def _drop(self, kind: str, key: str, members: list[str]) -> None:
         if members:
-            self.damages["an entry without a record"] += await self._wire.call(key, "ZREM", key, *members)
+            drop = "HDEL" if kind == "endings" else "ZREM"
+            self.damages["an entry without a record"] += await self._wire.call(key, drop, key, *members)
 
     async def _park(self, key: str) -> None:
         """Out of the way, but kept for a week for whoever wants to see what it was."""

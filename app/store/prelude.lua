@@ -1,5 +1,5 @@
 -- Stands in front of every script: the rule of life, and the one way a session ends.
--- Times are milliseconds. A `where` table names the declared keys: user, ended, tenant, due, events, counts.
+-- Times are milliseconds. A `where` table names the declared keys: user, ended, tenant, due, cutoff, events, counts, endings.
 
 local REASONS = {'expired', 'idle_timeout', 'signed_out', 'revoked', 'admin', 'evicted',
                  'refresh_token_reused', 'user_revoked', 'tenant_revoked'}
@@ -10,6 +10,8 @@ local DAY, WEEK = 86400000, 604800000
 local LOOKS = 500 -- how many members one act looks at,
 local ENDS = 50 -- and how many it may end: some 2 ms, in which nobody else is served
 local TOMBSTONES_PER_USER = 1000
+local KINDS = 2048 -- of device and country, see app/census.py
+local FINE, COARSE = 1000, 10000 -- how many fields of counts may wait to be collected
 local CROCKFORD = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
 local function whole(number) return string.format('%.0f', number) end
@@ -19,6 +21,12 @@ local function created_ms(sid)
   local ms = 0
   for i = 5, 14 do ms = ms * 32 + string.find(CROCKFORD, string.sub(sid, i, i), 1, true) - 1 end
   return ms
+end
+
+-- A user's keys as scripts declare them, from KEYS[first] on.
+local function where_from(first)
+  return {user = KEYS[first], ended = KEYS[first + 1], tenant = KEYS[first + 2], due = KEYS[first + 3],
+          cutoff = KEYS[first + 4], events = KEYS[first + 5], counts = KEYS[first + 6], endings = KEYS[first + 7]}
 end
 
 -- RFC 3339 in UTC; the date by Hinnant's civil_from_days.
@@ -66,24 +74,34 @@ local function announce(events, shard, tenant, retention, fields, json)
   redis.call('PUBLISH', 'hj:revocations:' .. tenant, '{"id":"' .. shard .. '-' .. id .. '",' .. json)
 end
 
--- Count for the statistics of an hour; the worker collects what lies here (collect.lua).
-local function count(counts, tenant, at, what)
-  redis.call('HINCRBY', counts, tenant .. ' ' .. whole(math.floor(at / 3600000)) .. ' ' .. what, 1)
+-- Count for the statistics of a minute; the worker collects what lies here (collect.lua). While nobody does, hours
+-- instead of minutes, and in the end nothing more: a worker that starts counts the living anew (recount.lua).
+local function count(counts, tenant, at, what, kind)
+  local waiting = redis.call('HLEN', counts)
+  if waiting >= COARSE then return end
+  local minute = waiting < FINE and math.floor(at / 60000) or math.floor(at / 3600000) * 60
+  redis.call('HINCRBY', counts, tenant .. ' ' .. whole(minute) .. ' ' .. what .. ' ' .. whole(kind), 1)
 end
 
 -- End a session that is a member: out of the user's set, a tombstone, an event. Once only: callers hold membership.
-local function finish(where, sid, tenant, user, at, reason, not_after, retention)
+-- `mark` is kept of an end that somebody or a limit decided: `by`, or `by limit`. Of a cut-off it is whose that was.
+local function finish(where, sid, tenant, user, at, reason, not_after, retention, mark)
   redis.call('ZREM', where.user, sid)
   redis.call('ZADD', where.ended, whole(at * 16 + CODE[reason]), sid)
   redis.call('ZREMRANGEBYRANK', where.ended, 0, -TOMBSTONES_PER_USER - 1)
   redis.call('PEXPIRE', where.ended, whole(retention + WEEK))
-  redis.call('ZADD', where.tenant, whole(-created_ms(sid)), sid)
+  local place = math.abs(tonumber(redis.call('ZSCORE', where.tenant, sid) or '0'))
+  local kind = place - created_ms(sid) * KINDS
+  if kind < 0 or kind >= KINDS then kind = 0 end
+  redis.call('ZADD', where.tenant, whole(-created_ms(sid) * KINDS - kind), sid)
   redis.call('ZADD', where.due, whole(at + retention), sid)
-  count(where.counts, tenant, at, reason)
-  local kind = reason == 'expired' and 'session.expired' or 'session.revoked'
+  count(where.counts, tenant, at, reason, kind)
+  if reason == 'tenant_revoked' then mark = redis.call('HGET', where.cutoff, tenant .. ' by') end
+  if mark and mark ~= '' then redis.call('HSET', where.endings, sid, mark) end
+  local event = reason == 'expired' and 'session.expired' or 'session.revoked'
   announce(where.events, string.sub(sid, 15, 16), tenant, retention,
-    {'t', kind, 'n', tenant, 'u', user, 's', sid, 'r', reason, 'at', whole(at), 'na', whole(not_after)},
-    '"type":"' .. kind .. '","tenant_id":"' .. tenant .. '","user_id":' .. cjson.encode(user) ..
+    {'t', event, 'n', tenant, 'u', user, 's', sid, 'r', reason, 'at', whole(at), 'na', whole(not_after)},
+    '"type":"' .. event .. '","tenant_id":"' .. tenant .. '","user_id":' .. cjson.encode(user) ..
     ',"session_id":"' .. sid .. '","reason":"' .. reason .. '","occurred_at":"' .. rfc3339(at) ..
     '","not_after":' .. whole(not_after) .. '}')
 end

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from app.model import REASONS, Rules, Session, natural_end
+from app.store.base import History
 
 _PIECE: Final = 64
 _MAX_PIECES: Final = 64
@@ -104,6 +105,25 @@ def session_of(
         generation=int(fields[b"gen"]),
         ended_at=ended_at,
         end_reason=None if reason is None else REASONS[reason],
+    )
+
+
+def history_of(
+    session: Session, rotated: bytes | None, changed: bytes | None, mark: bytes | None, cut_by: bytes | None
+) -> History:
+    """From the fields `rot` and `chg` of its hash, what was marked at its end, and who cut its tenant off: of an end by
+    a cut-off that nobody has recorded yet, that is the mark."""
+    if mark is None and session.end_reason == "tenant_revoked":
+        mark = cut_by
+    at, _, who = (changed or b"").decode().partition(" ")
+    by, _, limit = (mark or b"").decode().partition(" ")
+    return History(
+        session=session,
+        refreshed_at=None if rotated is None else int(rotated),
+        changed_at=int(at) if at else None,
+        changed_by=who,
+        ended_by=by,
+        limit=int(limit) if limit else None,
     )
 
 

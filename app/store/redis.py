@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from redis.exceptions import ResponseError
 
+from app.census import kind_of, place_of
 from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached, StoreUnavailable
 from app.model import (
     DAY,
@@ -26,10 +27,23 @@ from app.model import (
     shard_in,
     shard_of,
 )
-from app.store import keyspace, listing
-from app.store.base import Count, Created, Due, Once, Page, Rotated, Rotation, RulesOf, Touch
+from app.store import counting, keyspace, listing
+from app.store.base import (
+    Count,
+    Created,
+    Due,
+    History,
+    Once,
+    Page,
+    Recount,
+    Rotated,
+    Rotation,
+    RulesOf,
+    Sample,
+    Touch,
+)
 from app.store.mending import Repair
-from app.store.record import Field, changed_fields, fields_of, judged, names_of, pieces, session_of
+from app.store.record import Field, changed_fields, fields_of, history_of, judged, names_of, pieces, session_of
 from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
 
@@ -55,10 +69,10 @@ class RedisSessionStore:
         self._retention = retention_ms
 
     async def create(
-        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None
+        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None, by: str = ""
     ) -> Created:
         for _ in range(_ATTEMPTS):
-            answer = await self._create(session, digest, rules, now, once or _NOT_ONCE)
+            answer = await self._create(session, digest, rules, now, once or _NOT_ONCE, by)
             match answer[0]:
                 case b"ok":
                     return Created(session=session, evicted=[sid.decode() for sid in answer[1:]])
@@ -74,10 +88,12 @@ class RedisSessionStore:
                     raise SessionLimitReached
         raise StoreUnavailable("the user's sessions change too fast")
 
-    async def _create(self, session: Session, digest: bytes, rules: Rules, now: int, once: Once) -> list[bytes]:
+    async def _create(
+        self, session: Session, digest: bytes, rules: Rules, now: int, once: Once, by: str
+    ) -> list[bytes]:
         keep_until = session.expires_at + max(self._retention, _KEEP)
         args: Flat = [deadline(session.expires_at, now, rules), rules.limit, int(rules.reject), keep_until]
-        args += [once.fingerprint, *fields_of(session, digest)]
+        args += [once.fingerprint, kind_of(session.device_type, session.country), by, *fields_of(session, digest)]
         key = keyspace.once(shard_in(session.id), session.tenant_id, once.key)
         answer: list[bytes] = await self._act("create", session, rules, now, args, key)
         return answer
@@ -120,6 +136,22 @@ class RedisSessionStore:
             ended = await self._wire.call(tombstones, "ZSCORE", tombstones, session_id)
         return judged(session_id, flat, active, ended, _int(cutoff), rules, now)
 
+    async def history(self, tenant_id: str, session_id: str, rules: Rules, now: int) -> History | None:
+        session = await self.get(tenant_id, session_id, rules, now)
+        if session is None:
+            return None
+        shard = shard_in(session_id)
+        key, endings, cutoff = keyspace.session(shard, session_id), keyspace.endings(shard), keyspace.cutoff(shard)
+        fields, mark, cut_by = await self._wire.batch(
+            key,
+            (
+                ("HMGET", key, "rot", "chg"),
+                ("HGET", endings, session_id),
+                ("HGET", cutoff, f"{tenant_id} by"),
+            ),
+        )
+        return history_of(session, fields[0], fields[1], mark, cut_by)
+
     async def list_user(
         self,
         tenant_id: str,
@@ -156,29 +188,31 @@ class RedisSessionStore:
             return Rotated(outcome=outcome.decode(), session=session, branch=branch)
         raise StoreUnavailable("the user's sessions change too fast")
 
-    async def revoke(self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int) -> bool:
+    async def revoke(
+        self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int, by: str = ""
+    ) -> bool:
         owner = await self._owner(session_id)
         if owner is None or owner.tenant_id != tenant_id:
             return False
-        return bool(await self._act("revoke", owner, rules, now, [reason]))
+        return bool(await self._act("revoke", owner, rules, now, [reason, by]))
 
     async def revoke_user(
-        self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int
+        self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int, by: str = ""
     ) -> list[str]:
-        return await self._drain("revoke_user", tenant_id, user_id, except_id or "", rules, now, [reason])
+        return await self._drain("revoke_user", tenant_id, user_id, except_id or "", rules, now, [reason, by])
 
     async def evict(self, tenant_id: str, user_id: str, rules: Rules, now: int) -> list[str]:
         return await self._drain("evict", tenant_id, user_id, rules.limit, rules, now, [])
 
-    async def cut_off(self, tenant_id: str, now: int) -> int:
+    async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
         home = shard_of(tenant_id, "")
-        others = [self._cut(shard, tenant_id, now, False) for shard in range(SHARDS) if shard != home]
-        return sum(await asyncio.gather(*others)) + await self._cut(home, tenant_id, now, True)
+        others = [self._cut(shard, tenant_id, now, False, by) for shard in range(SHARDS) if shard != home]
+        return sum(await asyncio.gather(*others)) + await self._cut(home, tenant_id, now, True, by)
 
-    async def _cut(self, shard: int, tenant_id: str, now: int, announce: bool) -> int:
+    async def _cut(self, shard: int, tenant_id: str, now: int, announce: bool, by: str) -> int:
         keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id), keyspace.events(shard)]
         not_after = -(-(now + DAY) // 1_000)
-        args: Flat = [now, self._retention, tenant_id, base32(shard, 2), not_after, int(announce)]
+        args: Flat = [now, self._retention, tenant_id, base32(shard, 2), not_after, int(announce), by]
         count: int = await self._wire.script(SCRIPTS["cut_off"], keys, args)
         return count
 
@@ -187,14 +221,13 @@ class RedisSessionStore:
         return bool(await self._wire.script(SCRIPTS["uncut"], keys, [now, tenant_id]))
 
     async def collect(self) -> list[Count]:
-        keys = [keyspace.counts(shard) for shard in range(SHARDS)]
-        shards = await asyncio.gather(*(self._wire.script(SCRIPTS["collect"], [key], []) for key in keys))
-        sums: Counter[tuple[str, int, str]] = Counter()
-        for flat in shards:
-            for field, number in zip(flat[::2], flat[1::2], strict=True):
-                tenant_id, hour, what = field.decode().split(" ")
-                sums[tenant_id, int(hour), what] += int(number)
-        return [Count(*key, number) for key, number in sums.items()]
+        return await counting.collect(self._wire)
+
+    async def recount(self) -> Recount:
+        return await counting.recount(self._wire)
+
+    async def sample(self, tenant_id: str, most: int) -> Sample:
+        return await counting.sample(self._wire, tenant_id, most)
 
     async def touch(self, touches: list[Touch], rules: dict[str, Rules], now: int) -> list[str]:
         async def one(shard: int, batch: list[Touch]) -> list[bytes]:
@@ -210,22 +243,22 @@ class RedisSessionStore:
         return [sid.decode() for batch in alive for sid in batch]
 
     async def update(
-        self, tenant_id: str, session_id: str, changes: dict[str, Any], rules: Rules, now: int
+        self, tenant_id: str, session_id: str, changes: dict[str, Any], rules: Rules, now: int, by: str = ""
     ) -> Session | None:
         owner = await self._owner(session_id)
         if owner is None or owner.tenant_id != tenant_id:
             return None
-        answer = await self._act("update", owner, rules, now, _changed(changes))
+        answer = await self._act("update", owner, rules, now, _changed(changes, now, by))
         if answer[0] == b"missing":
             return None
         return session_of(session_id, answer[3], answer[1], answer[2])
 
     async def update_user(
-        self, tenant_id: str, user_id: str, changes: dict[str, Any], rules: Rules, now: int
+        self, tenant_id: str, user_id: str, changes: dict[str, Any], rules: Rules, now: int, by: str = ""
     ) -> list[str]:
         key = keyspace.user(shard_of(tenant_id, user_id), tenant_id, user_id)
         members = [sid.decode() for sid in await self._wire.call(key, "ZRANGE", key, 0, -1)]
-        args, changed = _changed(changes), list[str]()
+        args, changed = _changed(changes, now, by), list[str]()
         for first in range(0, len(members), _AT_ONCE):
             owners = [Due(sid, tenant_id, user_id) for sid in members[first : first + _AT_ONCE]]
             answers = await asyncio.gather(*(self._act("update", owner, rules, now, args) for owner in owners))
@@ -235,14 +268,18 @@ class RedisSessionStore:
     async def due(self, now: int, limit: int) -> list[Due]:
         async def one(key: str) -> list[bytes]:
             try:
-                sids: list[bytes] = await self._wire.call(key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit)
+                sids: list[bytes] = await self._wire.call(
+                    key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit, "WITHSCORES"
+                )
             except ResponseError as error:
                 _log.error("%s cannot be read (%s); the repair pass will see to it", key, error)
                 return []
             return sids
 
         rows = await asyncio.gather(*(one(keyspace.due(shard)) for shard in range(SHARDS)))
-        return await self._owners([sid.decode() for row in rows for sid in row])
+        since = {sid.decode(): int(float(at)) for row in rows for sid, at in zip(row[::2], row[1::2], strict=True)}
+        owners = await self._owners([*since])
+        return [msgspec.structs.replace(owner, at=since[owner.session_id]) for owner in owners]
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         async def one(shard: int, batch: list[Due]) -> int:
@@ -267,14 +304,14 @@ class RedisSessionStore:
 
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
         key = keyspace.tenant_index(shard, tenant_id)
-        low = created_ms(after) if after else 1
+        low = place_of(created_ms(after), 0) if after else 1
         sids: list[bytes] = await self._wire.call(key, "ZRANGE", key, low, "+inf", "BYSCORE", "LIMIT", 0, limit)
         return await self._owners([sid.decode() for sid in sids if sid.decode() > after])
 
     async def repair(self, rules_of: RulesOf, now: int) -> Counter[str]:
-        async def mend(owner: Due) -> list[str]:
+        async def mend(owner: Due, kind: int) -> list[str]:
             rules = await rules_of(owner.tenant_id) or _NO_RULES
-            return [damage.decode() for damage in await self._act("mend", owner, rules, now, [])]
+            return [damage.decode() for damage in await self._act("mend", owner, rules, now, [kind])]
 
         return await Repair(self._wire, mend).run()
 
@@ -284,7 +321,7 @@ class RedisSessionStore:
     async def _act(
         self, verb: str, at: Due | Rotation | Session, rules: Rules, now: int, args: Flat, *more: str
     ) -> Any:
-        """Run the script of `verb` on one session: eight keys (and `more`), nine common arguments, then its own."""
+        """Run the script of `verb` on one session: nine keys (and `more`), nine common arguments, then its own."""
         sid = at.id if isinstance(at, Session) else at.session_id
         shard = shard_in(sid)
         keys = [keyspace.session(shard, sid), *_user_keys(shard, at.tenant_id, at.user_id), *more]
@@ -364,10 +401,10 @@ class RedisSessionStore:
         ]
 
 
-def _changed(changes: dict[str, Any]) -> Flat:
+def _changed(changes: dict[str, Any], now: int, by: str) -> Flat:
     """The arguments of `update.lua` that are its own: the fields to drop, then those to set."""
     drops: Flat = []
-    sets: Flat = []
+    sets: Flat = ["chg", f"{now} {by}"]
     for name, value in changed_fields(changes):
         drops += names_of(name) if name in ("claims", "meta") else [name]
         sets += [] if value is None else pieces(name, value)
@@ -377,6 +414,7 @@ def _changed(changes: dict[str, Any]) -> Flat:
 def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, retention: int) -> tuple[list[str], Flat]:
     """Keys and arguments of `sweep.lua`."""
     keys = [keyspace.due(shard), keyspace.cutoff(shard), keyspace.events(shard), keyspace.counts(shard)]
+    keys.append(keyspace.endings(shard))
     args: Flat = [now, retention]
     for item in batch:
         sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
@@ -388,7 +426,7 @@ def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, rete
 
 
 def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:
-    """The keys of a user's scripts in their order: user ended tenant due cutoff events counts."""
+    """The keys of a user's scripts in their order: user ended tenant due cutoff events counts endings."""
     return [
         keyspace.user(shard, tenant_id, user_id),
         keyspace.ended(shard, tenant_id, user_id),
@@ -397,6 +435,7 @@ def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:
         keyspace.cutoff(shard),
         keyspace.events(shard),
         keyspace.counts(shard),
+        keyspace.endings(shard),
     ]
 
 

@@ -1,4 +1,4 @@
-"""`Registry` on Redis: tenants, API keys, signing keys, statistics. Each tenant and key is one small hash or string."""
+"""`Registry` on Redis: tenants, API keys, signing keys. Each tenant and key is one small hash or string."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Final
 import msgspec
 
 from app.errors import ApiKeyNotFound, Conflict, StoreUnavailable
-from app.model import DAY, HOUR, ApiKey, SealedKey, Tenant
+from app.model import ApiKey, SealedKey, Tenant
 from app.store import keyspace
-from app.store.base import Count
 from app.store.wire import Script, Wire
 
 _MARKS: Final = 1_000
@@ -118,22 +117,6 @@ class RedisRegistry:
         for key in keys:
             args += [key.kid, _encode(key)]
         return bool(await self._wire.script(_PUT_KEYS, [keyspace.SIGNING_KEYS], args))
-
-    async def add_counts(self, counts: list[Count]) -> None:
-        calls = []
-        for count in counts:
-            key = keyspace.stats(count.tenant_id, count.hour)
-            calls.append(self._wire.call(key, "HINCRBY", key, count.what, count.number))
-            calls.append(self._wire.call(key, "PEXPIRE", key, DAY + 2 * HOUR))
-        await asyncio.gather(*calls)
-
-    async def counts(self, tenant_id: str, now: int) -> dict[str, int]:
-        keys = [keyspace.stats(tenant_id, now // HOUR - ago) for ago in range(25)]
-        sums: Counter[str] = Counter()
-        for flat in await asyncio.gather(*(self._wire.call(key, "HGETALL", key) for key in keys)):
-            for what, number in zip(flat[::2], flat[1::2], strict=True):
-                sums[what.decode()] += int(number)
-        return dict(sums)
 
     async def mark_pending(self, tenant_id: str, at: int) -> None:
         mark = f"{tenant_id} {secrets.token_hex(8)}"

@@ -1,17 +1,16 @@
 -- flags: allow-oom
 -- End one session.
--- KEYS session user ended tenant due cutoff events counts
--- ARGV now retention tenant user sid idle cut cut_at not_after reason
+-- KEYS session user ended tenant due cutoff events counts endings
+-- ARGV now retention tenant user sid idle cut cut_at not_after reason by
 -- Returns 1 if this call ended it, 0 if it was over (time may have ended it unrecorded: then it is recorded now)
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules, not_after = rules_of(ARGV[6], ARGV[7], ARGV[8]), tonumber(ARGV[9])
-local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7],
-               counts = KEYS[8]}
+local where = where_from(2)
 
 local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
 if not active then return 0 end
 local expires = tonumber(redis.call('HGET', KEYS[1], 'exp') or '')
 if expires then not_after = math.min(not_after, math.ceil(expires / 1000)) else expires = now end
-local at, reason = natural_end(sid, expires, active, rules, cutoff_of(KEYS[6], tenant), now)
-finish(where, sid, tenant, user, at or now, reason or ARGV[10], not_after, retention)
+local at, reason = natural_end(sid, expires, active, rules, cutoff_of(where.cutoff, tenant), now)
+finish(where, sid, tenant, user, at or now, reason or ARGV[10], not_after, retention, not at and ARGV[11])
 return at and 0 or 1

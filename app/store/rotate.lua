@@ -1,14 +1,13 @@
 -- flags: allow-oom
 -- Exchange a refresh token (DESIGN §4). Its MAC has been checked: whatever comes here was once issued.
--- KEYS session user ended tenant due cutoff events counts
+-- KEYS session user ended tenant due cutoff events counts endings
 -- ARGV now retention tenant user sid idle cut cut_at not_after limit grace generation digest successor branch
 -- Returns {outcome, branch, last active, ended score, hash} or {'over'} | {'missing'}
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules = rules_of(ARGV[6], ARGV[7], ARGV[8])
 local not_after, limit, grace = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local generation, digest, successor, branch = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
-local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7],
-               counts = KEYS[8]}
+local where = where_from(2)
 
 local function answer(outcome, label)
   return {outcome, label or '', redis.call('ZSCORE', where.user, sid) or '',
@@ -22,7 +21,7 @@ if not active then return answer('ended') end
 
 local expires, stored = tonumber(h[1]), tonumber(h[2])
 not_after = math.min(not_after, math.ceil(expires / 1000))
-local at, reason = natural_end(sid, expires, active, rules, cutoff_of(KEYS[6], tenant), now)
+local at, reason = natural_end(sid, expires, active, rules, cutoff_of(where.cutoff, tenant), now)
 if at then
   finish(where, sid, tenant, user, at, reason, not_after, retention)
   return answer('ended')

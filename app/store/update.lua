@@ -1,11 +1,10 @@
 -- Change what the next access tokens of a live session say, and tell those who verify locally.
--- KEYS session user ended tenant due cutoff events counts
+-- KEYS session user ended tenant due cutoff events counts endings
 -- ARGV now retention tenant user sid idle cut cut_at not_after drops, then as many fields to drop, then field value …
 -- Returns {'ok' | 'ended', last active, ended score, hash} or {'missing'}
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules, not_after, drops = rules_of(ARGV[6], ARGV[7], ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local where = {user = KEYS[2], ended = KEYS[3], tenant = KEYS[4], due = KEYS[5], events = KEYS[7],
-               counts = KEYS[8]}
+local where = where_from(2)
 
 local function answer(outcome)
   return {outcome, redis.call('ZSCORE', where.user, sid) or '', redis.call('ZSCORE', where.ended, sid) or '',
@@ -17,7 +16,7 @@ if not expires then return {'missing'} end
 local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
 if not active then return answer('ended') end
 not_after = math.min(not_after, math.ceil(expires / 1000))
-local at, reason = natural_end(sid, expires, active, rules, cutoff_of(KEYS[6], tenant), now)
+local at, reason = natural_end(sid, expires, active, rules, cutoff_of(where.cutoff, tenant), now)
 if at then
   finish(where, sid, tenant, user, at, reason, not_after, retention)
   return answer('ended')

@@ -45,6 +45,7 @@ async def entries(world: World) -> int:
 async def test_every_change_leaves_one_entry_but_what_a_backend_does_to_its_users_sessions(world: World) -> None:
     by_name = {credential.name: credential for credential in world.credentials}
     changes = [row for row in OPERATIONS if row.method != "GET" and row.credential in ("admin", "key_or_admin")]
+    changes = [row for row in changes if row.name != "previewConfig"]  # which changes nothing
     assert len(changes) > 8
     for operation in changes:
         for who in ("admin for a tenant", "key", "nothing", "dashboard: key", "dashboard: admin for a tenant"):

@@ -10,6 +10,7 @@ from typing import Final
 
 import hiredis
 
+from app.census import kind_of, place_of
 from app.embedded import Embedded
 from app.model import DAY, Session, new_session_id, shard_in
 from app.store import keyspace
@@ -17,6 +18,7 @@ from app.store.connection import packed
 from app.store.record import fields_of
 from app.store.wire import Argument
 
+KIND: Final = kind_of(None, None)
 _BATCH: Final = 10_000
 _KEPT: Final = 7 * DAY
 
@@ -62,7 +64,7 @@ def _commands(session: Session) -> Iterator[tuple[Argument, ...]]:
     yield "PEXPIREAT", own, kept
     yield "ZADD", user, session.last_active_at, sid
     yield "PEXPIREAT", user, kept
-    yield "ZADD", keyspace.tenant_index(shard, session.tenant_id), session.created_at, sid
+    yield "ZADD", keyspace.tenant_index(shard, session.tenant_id), place_of(session.created_at, KIND), sid
 
 
 def _send(server: Embedded, commands: Iterator[bytes]) -> None:

@@ -72,6 +72,9 @@ def test_each_part_does_its_whole_job_as_its_own_user(walled: Walled) -> None:
                 ("GET", "/v1/sessions?user_id=usr_1&status=all", None),
                 ("GET", "/v1/events", None),
                 ("GET", "/v1/admin/stats", None),
+                ("GET", "/v1/admin/overview", None),
+                ("GET", f"/v1/sessions/{sid}/timeline", None),
+                ("POST", "/v1/admin/config/preview", {"idle_timeout": "1h"}),
                 ("GET", "/metrics", None),
                 ("POST", "/v1/sessions/revoke", {"user_id": "usr_1"}),
             ):
@@ -106,7 +109,9 @@ async def test_the_workers_rarer_jobs_are_allowed_too(walled: Walled) -> None:
         await runtime.keys.rotate_if_due(now)
         await runtime.tenants.delete(tenant.id, now)
         await runtime.upkeep.apply_policies(now + 60_000)
-        await runtime.upkeep.collect()
+        await runtime.upkeep.collect(now)
+        await runtime.upkeep.recount(now)
+        await runtime.upkeep.beat(now)
         await runtime.registry.check()
     assert walled.refusals() == []
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.census import place_of
 from app.embedded import Embedded
-from app.model import DAY, MINUTE, Rules, Session, created_ms, shard_in
+from app.model import DAY, MINUTE, Rules, Session, shard_in
 from app.store import keyspace
 from app.store.redis import RedisSessionStore
 from app.store.wire import Wire, open_wire
@@ -69,7 +70,7 @@ TO_THE_LIVING: dict[str, tuple[Damage, bool, list[str]]] = {
     "alive without a deadline": (lambda w, k, s: w.call(k.due, "ZREM", k.due, s.id), True, []),
     "alive but not in the tenant": (lambda w, k, s: w.call(k.tenant, "ZREM", k.tenant, s.id), True, []),
     "alive but not in the tenant ": (
-        lambda w, k, s: w.call(k.tenant, "ZADD", k.tenant, -created_ms(s.id), s.id),
+        lambda w, k, s: w.call(k.tenant, "ZADD", k.tenant, -place_of(s.created_at, 0), s.id),
         True,
         [],
     ),
@@ -80,7 +81,9 @@ TO_THE_ENDED: dict[str, Damage] = {
     "ended yet alive": lambda w, k, s: w.call(k.user, "ZADD", k.user, s.last_active_at, s.id),
     "ended without a record": lambda w, k, s: w.call(k.session, "DEL", k.session),
     "ended without a burial": lambda w, k, s: w.call(k.due, "ZREM", k.due, s.id),
-    "ended but not so in the tenant": lambda w, k, s: w.call(k.tenant, "ZADD", k.tenant, created_ms(s.id), s.id),
+    "ended but not so in the tenant": lambda w, k, s: w.call(
+        k.tenant, "ZADD", k.tenant, place_of(s.created_at, 0), s.id
+    ),
     "a remainder": lambda w, k, s: w.call(k.ended, "ZREM", k.ended, s.id),
 }
 

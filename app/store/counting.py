@@ -1,0 +1,120 @@
+"""What the scripts count in each shard, taken from there; the living counted anew; and some of them at random."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from typing import Final
+
+from app.client.shards import SHARDS, TAGS
+from app.model import Session
+from app.store import keyspace
+from app.store.base import Count, Recount, Sample, Seen
+from app.store.scripts import SCRIPTS
+from app.store.wire import Wire
+
+_SHARD_OF: Final = {f"{{{tag}}}": shard for shard, tag in enumerate(TAGS)}
+_AT_ONCE: Final = 64
+_FIELDS: Final = ("user", "user1", "exp", "act")
+
+
+async def collect(wire: Wire) -> list[Count]:
+    """Everything that was counted since the last time."""
+    keys = [keyspace.counts(shard) for shard in range(SHARDS)]
+    return _added(
+        [flat for flat in await asyncio.gather(*(wire.script(SCRIPTS["collect"], [key], []) for key in keys))]
+    )
+
+
+async def recount(wire: Wire) -> Recount:
+    """Each tenant's part of a shard in one act, so that what is found there is true of one moment."""
+    living: dict[str, Counter[int]] = defaultdict(Counter)
+    taken: list[list[bytes]] = []
+
+    async def one(key: str) -> None:
+        _, tag, _, tenant_id = key.split(":", 3)
+        counts = keyspace.counts(_SHARD_OF[tag])
+        kinds, fields = await wire.script(SCRIPTS["recount"], [key, counts], [tenant_id])
+        taken.append(fields)
+        living[tenant_id].update(dict(zip(kinds[::2], kinds[1::2], strict=True)))
+
+    seen: set[bytes] = set()
+    async for page in wire.scan("hj:{*}:tenant:*"):
+        new = [key for key in page if key not in seen]
+        seen.update(new)
+        for first in range(0, len(new), _AT_ONCE):
+            await asyncio.gather(*(one(key.decode()) for key in new[first : first + _AT_ONCE]))
+    return Recount(dict(living), _added(taken))
+
+
+def _added(shards: list[list[bytes]]) -> list[Count]:
+    sums: Counter[tuple[str, int, str, int]] = Counter()
+    for flat in shards:
+        for field, number in zip(flat[::2], flat[1::2], strict=True):
+            tenant_id, minute, what, kind = field.decode().split(" ")
+            sums[tenant_id, int(minute), what, int(kind)] += int(number)
+    return [Count(*key, number) for key, number in sums.items()]
+
+
+async def sample(wire: Wire, tenant_id: str, most: int) -> Sample:
+    """How many there are says each shard; which of them to look at is drawn from all, so that none is likelier."""
+    keys = [keyspace.tenant_index(shard, tenant_id) for shard in range(SHARDS)]
+    sizes = await asyncio.gather(*(wire.call(key, "ZCOUNT", key, 1, "+inf") for key in keys))
+    active = sum(sizes)
+    drawn = range(active) if active <= most else sorted(random.sample(range(active), most))
+    groups = [*_by_shard(drawn, sizes)]
+    found: list[Seen] = []
+    for first in range(0, len(groups), _AT_ONCE):
+        parts = await asyncio.gather(
+            *(_look(wire, tenant_id, shard, places) for shard, places in groups[first : first + _AT_ONCE])
+        )
+        found += [one for part in parts for one in part]
+    return Sample(active, found)
+
+
+def _by_shard(drawn: list[int] | range, sizes: list[int]) -> Iterator[tuple[int, list[int]]]:
+    """Places in the whole, as places in each shard."""
+    at = 0
+    for shard, (first, last) in enumerate(pairwise([0, *accumulate(sizes)])):
+        start = at
+        while at < len(drawn) and drawn[at] < last:
+            at += 1
+        if at > start:
+            yield shard, [place - first for place in drawn[start:at]]
+
+
+async def _look(wire: Wire, tenant_id: str, shard: int, places: list[int]) -> list[Seen]:
+    """Sessions by their places among the living of one shard; what has ended meanwhile is left out."""
+    index = keyspace.tenant_index(shard, tenant_id)
+    runs = [(index, place) for place in places] if len(places) < places[-1] - places[0] + 1 else []
+    if runs:
+        rows = await wire.batch(
+            index, [("ZRANGE", key, 1, "+inf", "BYSCORE", "LIMIT", place, 1) for key, place in runs]
+        )
+    else:
+        rows = [await wire.call(index, "ZRANGE", index, 1, "+inf", "BYSCORE", "LIMIT", places[0], len(places))]
+    ids = [sid.decode() for row in rows for sid in row]
+    cutoff = keyspace.cutoff(shard)
+    cut, *records = await wire.batch(
+        index,
+        [("HGET", cutoff, tenant_id), *(("HMGET", keyspace.session(shard, sid), *_FIELDS) for sid in ids)],
+    )
+    sessions = [
+        Session(
+            id=sid,
+            tenant_id=tenant_id,
+            user_id=(user + (more or b"")).decode(),
+            expires_at=int(expires),
+            last_active_at=int(active),
+        )
+        for sid, (user, more, expires, active) in zip(ids, records, strict=True)
+        if user is not None and expires is not None and active is not None
+    ]
+    ranks = await wire.batch(
+        index, [("ZREVRANK", keyspace.user(shard, tenant_id, one.user_id), one.id) for one in sessions]
+    )
+    found = zip(sessions, ranks, strict=True)
+    return [Seen(one, rank, None if cut is None else int(cut)) for one, rank in found if rank is not None]

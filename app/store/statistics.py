@@ -1,0 +1,114 @@
+"""What happened and what lives, added up for each tenant and for all together. All of it is small and bounded: a hash
+for each hour with its minutes, one for each day with its hours, one of the living by kind (`app.census`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from typing import Any, Final
+
+import msgspec
+
+from app.model import DAY, HOUR, MINUTE
+from app.store import keyspace
+from app.store.base import Count
+from app.store.wire import Command, Wire
+
+EVERYONE: Final = "all"
+"""In place of a tenant's id: the whole deployment."""
+
+_MINUTES_KEPT: Final = 2 * HOUR
+_HOURS_KEPT: Final = 9 * DAY
+
+Happened = dict[tuple[int, str], int]
+"""How often what, by the number of a minute or hour since the epoch."""
+
+
+class WorkerReport(msgspec.Struct, frozen=True):
+    """When a worker was last alive, last looked at what was due, and last collected what the scripts count; `lag`: how
+    late it then was with the sessions that were due. Milliseconds."""
+
+    seen_at: int | None = None
+    swept_at: int | None = None
+    collected_at: int | None = None
+    lag: int = 0
+
+
+class Statistics:
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def hold(self, for_ms: int) -> bool:
+        """Nobody else may collect or count anew until `release`, or for so long; False while another does."""
+        key = keyspace.COUNTING
+        return await self._wire.call(key, "SET", key, 1, "NX", "PX", for_ms) is not None
+
+    async def release(self) -> None:
+        await self._wire.call(keyspace.COUNTING, "UNLINK", keyspace.COUNTING)
+
+    async def add(self, counts: list[Count], now: int) -> None:
+        """Put what was collected to the minutes of the last two hours, the hours of eight days, and the living."""
+        numbers: dict[str, Counter[str]] = defaultdict(Counter)
+        living: dict[str, Counter[int]] = defaultdict(Counter)
+        for count in counts:
+            for name in (count.tenant_id, EVERYONE):
+                hour = count.minute // 60
+                numbers[keyspace.hours(name, hour // 24)][f"{hour} {count.what}"] += count.number
+                if count.minute * MINUTE > now - _MINUTES_KEPT:
+                    numbers[keyspace.minutes(name, hour)][f"{count.minute} {count.what}"] += count.number
+                living[name][count.kind] += count.number if count.what == "created" else -count.number
+        calls = [self._wire.call(key, "HINCRBY", key, *pair) for key, sums in numbers.items() for pair in sums.items()]
+        for key in numbers:
+            kept = _HOURS_KEPT if key.startswith("hj:stats:") else _MINUTES_KEPT
+            calls.append(self._wire.call(key, "PEXPIRE", key, kept))
+        calls += [self._change(name, kind, number) for name, sums in living.items() for kind, number in sums.items()]
+        await asyncio.gather(*calls)
+
+    async def _change(self, name: str, kind: int, number: int) -> None:
+        key = keyspace.living(name)
+        if await self._wire.call(key, "HINCRBY", key, kind, number) == 0:
+            await self._wire.call(key, "HDEL", key, kind)
+
+    async def living(self, name: str) -> Counter[int]:
+        """How many sessions live, by kind; as of the last collection."""
+        key = keyspace.living(name)
+        return Counter({int(kind): int(number) for kind, number in await self._pairs(key) if int(number) > 0})
+
+    async def put_living(self, name: str, living: Counter[int]) -> None:
+        key = keyspace.living(name)
+        flat = [part for pair in living.items() for part in pair]
+        commands: list[Command] = [("UNLINK", key)]
+        await self._wire.batch(key, [*commands, ("HSET", key, *flat)] if flat else commands)
+
+    async def by_minute(self, name: str, minutes: range) -> Happened:
+        """Kept for two hours."""
+        hours = range(minutes.start // 60, (minutes.stop - 1) // 60 + 1)
+        return await self._happened([keyspace.minutes(name, hour) for hour in hours], minutes)
+
+    async def by_hour(self, name: str, hours: range) -> Happened:
+        """Kept for eight days."""
+        days = range(hours.start // 24, (hours.stop - 1) // 24 + 1)
+        return await self._happened([keyspace.hours(name, day) for day in days], hours)
+
+    async def _happened(self, keys: list[str], times: range) -> Happened:
+        found: Happened = {}
+        for pairs in await asyncio.gather(*(self._pairs(key) for key in keys)):
+            for field, number in pairs:
+                time, what = field.split(" ")
+                if int(time) in times:
+                    found[int(time), what] = int(number)
+        return found
+
+    async def note_worker(self, **at: int) -> None:
+        """Put down some of `WorkerReport`."""
+        flat = [part for pair in at.items() for part in pair]
+        await self._wire.call(keyspace.WORKER, "HSET", keyspace.WORKER, *flat)
+
+    async def worker(self) -> WorkerReport:
+        said: dict[str, Any] = {name: int(number) for name, number in await self._pairs(keyspace.WORKER)}
+        return WorkerReport(**said)
+
+    async def _pairs(self, key: str) -> list[tuple[str, str]]:
+        flat = await self._wire.call(key, "HGETALL", key)
+        return [(name.decode(), value.decode()) for name, value in zip(flat[::2], flat[1::2], strict=True)]

@@ -24,10 +24,10 @@ class Durable(Embedded):
 
 
 class Cluster:
-    """Three masters, each with `replicas` replicas. Node `i` serves the `i`-th third of the slots."""
+    """Primaries, three unless said otherwise, each with `replicas` replicas. They share the slots in equal parts."""
 
-    def __init__(self, folder: Path, replicas: int = 0) -> None:
-        self._count = 3 * (1 + replicas)
+    def __init__(self, folder: Path, replicas: int = 0, primaries: int = 3) -> None:
+        self._primaries, self._count = primaries, primaries * (1 + replicas)
         self.nodes = [Embedded(folder / f"node{i}", extra=_cluster_options()) for i in range(self._count)]
 
     @property
@@ -37,16 +37,16 @@ class Cluster:
     def start(self) -> Cluster:
         for node in self.nodes:
             node.start()
-        for i, node in enumerate(self.nodes[:3]):
-            first, last = SLOTS * i // 3, SLOTS * (i + 1) // 3 - 1
+        for i, node in enumerate(self.nodes[: self._primaries]):
+            first, last = SLOTS * i // self._primaries, SLOTS * (i + 1) // self._primaries - 1
             command(node, "CLUSTER", "ADDSLOTSRANGE", first, last)
             command(node, "CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for node in self.nodes[1:]:
             bus = int(command(node, "CONFIG", "GET", "cluster-port")["cluster-port"])
             command(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         self.wait_whole()
-        for i, node in enumerate(self.nodes[3:]):
-            primary = command(self.nodes[i % 3], "CLUSTER", "MYID")
+        for i, node in enumerate(self.nodes[self._primaries :]):
+            primary = command(self.nodes[i % self._primaries], "CLUSTER", "MYID")
             wait_until(lambda node=node, primary=primary: _follows(node, primary), "a replica to follow")  # type: ignore[misc]
         self.wait_whole()
         return self

@@ -16,6 +16,7 @@ import uvloop
 from app.embedded import Embedded
 from app.runtime import now_ms
 from tests.bench.environment import describe, percentile, quick
+from tests.bench.figures import keep
 from tests.bench.load import LOAD_CORE, SERVER_CORE, fire, need_wrk, pin, redis_pid, request, stored
 from tests.bench.stock import opened, sessions
 from tests.service import Api
@@ -99,6 +100,7 @@ async def measure(api: Api, redis_url: str, folder: Path) -> list[str]:
         pool = Pool(requests, most * share)
         await pool.run(api.port, SECONDS)
         p50, p99, p999 = (percentile(pool.latencies, part) * 1e3 for part in (0.5, 0.99, 0.999))
+        keep(**{f"p99_ms_at_{share:.0%}".strip("%"): p99})
         lines.append(f"| {share:.0%} | {most * share:,.0f} | {p50:.1f} | {p99:.1f} | {p999:.1f} |")
     return lines
 

@@ -1,5 +1,6 @@
 """`python -m tests.bench.bench_memory [sessions …]`: bytes of Redis for each session, everything included, and how
-each kind of key is encoded. Two sessions for each user, a user agent of 120 characters, the server as it comes."""
+each kind of key is encoded; and bytes of its append-only file. Two sessions for each user, a user agent of 120
+characters, the server as it comes."""
 
 from __future__ import annotations
 
@@ -14,17 +15,24 @@ from app.embedded import Embedded
 from app.model import Tenant
 from app.runtime import now_ms
 from tests.bench.environment import describe, quick
-from tests.bench.stock import Stock, bare_sessions, opened
+from tests.bench.figures import keep
+from tests.bench.stock import Stock, bare_sessions, opened, sessions
 
 COUNTS = (10_000, 50_000) if quick() else (10_000, 200_000, 1_000_000)
+ON_DISK = 1_000 if quick() else 10_000
 AT_GOAL = 50_000 if quick() else 200_000
 """Measured with long sorted sets in the compact encoding as well, as `compose.yaml` asks for."""
 SAMPLED = 200
 
 
+async def told(stock: Stock, part: str, name: str) -> int:
+    """One number of `INFO`."""
+    info = (await stock.wire.call("", "INFO", part)).decode()
+    return int(next(line for line in info.splitlines() if line.startswith(f"{name}:")).partition(":")[2])
+
+
 async def used(stock: Stock) -> int:
-    info = (await stock.wire.call("", "INFO", "memory")).decode()
-    return int(next(line for line in info.splitlines() if line.startswith("used_memory:")).partition(":")[2])
+    return await told(stock, "memory", "used_memory")
 
 
 async def kinds(stock: Stock, count: int) -> list[str]:
@@ -56,8 +64,31 @@ async def measure(count: int, *options: str) -> list[str]:
             before = await used(stock)
             await bare_sessions(stock, tenant, count, 2)
             each = (await used(stock) - before) / count
+            keep(**{f"{'compact_' if options else ''}bytes_at_{count}": each})
             said = f"**{count:,} sessions: {each:.0f} bytes each** {' '.join(options)}"
             return ["", said, "", *await kinds(stock, count)]
+
+
+async def disk() -> list[str]:
+    """What the append-only file grows by for each operation, and what a session needs once it was rewritten."""
+    with tempfile.TemporaryDirectory() as folder, Embedded(Path(folder)) as server:
+        async with opened(server.url) as stock:
+            tenant = await stock.runtime.tenants.create("Bench", now_ms())
+            empty = await told(stock, "persistence", "aof_current_size")
+            made = await sessions(stock, tenant, ON_DISK, 2)
+            created = await told(stock, "persistence", "aof_current_size")
+            await asyncio.gather(*(stock.runtime.sessions.refresh(one.refresh_token or "", now_ms()) for one in made))
+            refreshed = await told(stock, "persistence", "aof_current_size")
+            await stock.wire.call("", "BGREWRITEAOF")
+            while await told(stock, "persistence", "aof_rewrite_in_progress"):
+                await asyncio.sleep(0.1)
+            rewritten = await told(stock, "persistence", "aof_base_size")
+    grown = {"aof_create": created - empty, "aof_refresh": refreshed - created, "aof_rewritten": rewritten}
+    figures = {name: size / ON_DISK for name, size in grown.items()}
+    keep(**figures)
+    names = ("a create", "a refresh", "a session, once the file is rewritten")
+    rows = [f"| {name} | {size:,.0f} |" for name, size in zip(names, figures.values(), strict=True)]
+    return ["", "The append-only file:", "", "| | bytes |", "|---|---|", *rows]
 
 
 def main(counts: tuple[int, ...] = COUNTS) -> list[str]:
@@ -66,7 +97,7 @@ def main(counts: tuple[int, ...] = COUNTS) -> list[str]:
         lines += asyncio.run(measure(count))
         if count == AT_GOAL:
             lines += asyncio.run(measure(count, "--zset-max-listpack-entries", "512"))
-    return lines
+    return [*lines, *asyncio.run(disk())]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from app.client.errors import SessionRevoked
 from app.client.events import Event
 from app.client.verifier import Verifier
 from app.embedded import Embedded, dies_with_parent
-from tests.bench.environment import describe, percentile
+from tests.bench.environment import describe, percentile, quick
+from tests.bench.figures import keep
 from tests.service import ROOT, Api, Backend
 
 RATE = 1_000
@@ -164,6 +165,7 @@ async def measure(api: Api, backend: Backend, redis_url: str, seconds: int, fold
     delays = [max(0.0, known[sid] - at) for known in told["known"] for sid, at in answered.items()]
     assert len(delays) == VERIFIERS * len(made)
     assert told["refused"] == VERIFIERS * len(json.loads(tokens.read_text()))
+    keep(**{f"{'redis' if redis_url else 'sse'}_p99_ms": percentile(delays, 0.99) * 1e3})
     before = sum(delay == 0.0 for delay in delays) / len(delays)
     print(
         f"{'Redis' if redis_url else 'SSE'}: {len(made) / took:.0f} revocations/s, {VERIFIERS} verifiers, "
@@ -189,4 +191,4 @@ if __name__ == "__main__":
         asyncio.run(watch(*sys.argv[2:6]))
     else:
         print(describe())
-        asyncio.run(run(int(sys.argv[1]) if len(sys.argv) > 1 else 10))
+        asyncio.run(run(int(sys.argv[1]) if len(sys.argv) > 1 else 2 if quick() else 10))

@@ -1,68 +1,83 @@
 """`python -m tests.bench.bench_sweep`: ending sessions whose time has come.
 
-Mass expiry: all sessions at once; how many one worker's sweep ends in a second, with events, and how long another
-client of Redis waits meanwhile. Steady: deadlines spread over seconds, a sweep every second as the worker does it; the
-delay from a deadline to its event.
+Mass expiry: all sessions at once; how many one worker's sweep ends in a second, with events, how long another client of
+Redis waits meanwhile, and how long Redis itself says that a script kept everybody waiting. Steady: deadlines spread
+over seconds, a sweep every second as the worker does it; the delay from a deadline to its event.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
-import threading
 import time
+from collections.abc import Awaitable
 from pathlib import Path
-
-from redis import Redis
+from statistics import median
 
 from app.embedded import Embedded
 from app.model import SHARDS, Tenant
 from app.runtime import now_ms
 from app.store import keyspace
+from tests.bench.bystander import Bystander
 from tests.bench.environment import describe, percentile, quick
-from tests.bench.load import LOAD_CORE, SERVER_CORE, pin, redis_pid
+from tests.bench.figures import keep
+from tests.bench.load import LOAD_CORE, SERVER_CORE, cpu_seconds, pin, redis_pid
 from tests.bench.stock import Stock, bare_sessions, opened
 
-MASS = 20_000 if quick() else 200_000
-STEADY = 5_000 if quick() else 20_000
+ROUNDS, MASS = (1, 20_000) if quick() else (3, 100_000)
+STEADY = 3_000 if quick() else 20_000
 SPREAD_MS = 5_000
 
 
-class Bystander(threading.Thread):
-    """Another client, which does nothing but PING."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__()
-        self._redis = Redis(port=port)
-        self._over = threading.Event()
-        self.waits: list[float] = []
-
-    def run(self) -> None:
-        while not self._over.is_set():
-            begun = time.perf_counter()
-            self._redis.ping()
-            self.waits.append((time.perf_counter() - begun) * 1e3)
-            time.sleep(0.001)
-
-    def stop(self) -> list[float]:
-        self._over.set()
-        self.join()
-        self._redis.close()
-        return self.waits
+async def beside(server: Embedded, act: Awaitable[object]) -> tuple[list[float], float]:
+    """What another client waited each time while `act` went on, in milliseconds, and how many seconds it took."""
+    bystander = await asyncio.to_thread(Bystander, server.port)
+    begun = time.perf_counter()
+    await act
+    took = time.perf_counter() - begun
+    return await asyncio.to_thread(bystander.stop), took
 
 
-async def mass(stock: Stock, tenant: Tenant, port: int) -> list[str]:
-    long_ago = now_ms() - tenant.rules.duration - 1_000
-    await bare_sessions(stock, tenant, MASS, 2, long_ago)
-    bystander = Bystander(port)
-    bystander.start()
-    begun, ended = time.perf_counter(), 0
+async def mass(stock: Stock, tenant: Tenant, server: Embedded) -> list[str]:
+    quiet, _ = await beside(server, asyncio.sleep(1))
+    await stock.wire.call("", "CONFIG", "SET", "latency-tracking-info-percentiles", "100")
+    rates: list[float] = []
+    waits: list[float] = []
+    busy: list[float] = []
+    longest = 0.0
+    for _ in range(ROUNDS):
+        await bare_sessions(stock, tenant, MASS, 2, now_ms() - tenant.rules.duration - 1_000)
+        await stock.wire.call("", "CONFIG", "RESETSTAT")
+        cpu = cpu_seconds(redis_pid(server))
+        waited, took = await beside(server, _all(stock))
+        rates.append(MASS / took)
+        busy.append((cpu_seconds(redis_pid(server)) - cpu) / took)
+        waits += waited
+        longest = max(longest, await _longest(stock))
+    p50, p99, p999 = (percentile(waits, share) for share in (0.5, 0.99, 0.999))
+    keep(per_s=median(rates), ping_p999_ms=p999, ping_most_ms=max(waits), script_most_ms=longest)
+    spread = f"{min(rates):,.0f}-{max(rates):,.0f}"
+    return [
+        f"- {ROUNDS} × {MASS:,} sessions at once: {median(rates):,.0f}/s ({spread}); Redis busy {median(busy):.0%}",
+        f"- another client's PING meanwhile, {len(waits):,} times: p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
+        f"p99.9 {p999:.1f} ms, most {max(waits):.1f} ms; with nothing else going on: most {max(quiet):.1f} ms",
+        f"- the longest command meanwhile, by Redis's own clock: {longest:.1f} ms",
+    ]
+
+
+async def _all(stock: Stock) -> None:
+    ended = 0
     while more := await stock.runtime.upkeep.sweep(now_ms()):
         ended += more
-    took = time.perf_counter() - begun
-    waits = await asyncio.to_thread(bystander.stop)
-    waited = f"p99 {percentile(waits, 0.99):.1f} ms, most {max(waits):.1f} ms"
-    return [f"- mass expiry: {ended:,} sessions at {ended / took:,.0f}/s; another client's PING: {waited}"]
+    if ended < MASS:
+        raise RuntimeError(f"the sweep ended {ended} of {MASS} sessions")
+
+
+async def _longest(stock: Stock) -> float:
+    """Milliseconds of the longest command since the last reset (Redis: `INFO latencystats`)."""
+    told = (await stock.wire.call("", "INFO", "latencystats")).decode()
+    return max(float(micros) for micros in re.findall(r"p100=([0-9.]+)", told)) / 1e3
 
 
 async def steady(stock: Stock, tenant: Tenant) -> list[str]:
@@ -78,8 +93,10 @@ async def steady(stock: Stock, tenant: Tenant) -> list[str]:
     keys = [keyspace.events(shard) for shard in range(SHARDS)]
     rows = await asyncio.gather(*(stock.wire.call(key, "XRANGE", key, "-", "+") for key in keys))
     delays = [float(_delay(entry)) for row in rows for entry in row if tenant.id.encode() in entry[1]]
-    halves = f"p50 {percentile(delays, 0.5):.0f} ms, p99 {percentile(delays, 0.99):.0f} ms, most {max(delays):.0f} ms"
-    return [f"- steady: {len(delays):,} deadlines over {SPREAD_MS // 1_000} s, deadline to event: {halves}"]
+    p50, p99 = percentile(delays, 0.5), percentile(delays, 0.99)
+    keep(delay_p50_ms=p50, delay_p99_ms=p99)
+    said = f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, most {max(delays):.0f} ms"
+    return [f"- steady: {len(delays):,} deadlines over {SPREAD_MS // 1_000} s, deadline to event: {said}"]
 
 
 def _delay(entry: tuple[bytes, list[bytes]]) -> int:
@@ -91,7 +108,7 @@ def _delay(entry: tuple[bytes, list[bytes]]) -> int:
 async def measure(server: Embedded) -> list[str]:
     async with opened(server.url) as stock:
         first, second = [await stock.runtime.tenants.create(name, now_ms()) for name in ("Mass", "Steady")]
-        return [*await mass(stock, first, server.port), *await steady(stock, second)]
+        return [*await mass(stock, first, server), *await steady(stock, second)]
 
 
 def main() -> list[str]:

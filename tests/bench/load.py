@@ -47,6 +47,12 @@ def pin(pid: int, core: int) -> None:
     os.sched_setaffinity(pid, {core})
 
 
+def pin_all(pid: int, core: int) -> None:
+    """Every thread that the process has."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        pin(int(task.name), core)
+
+
 def request(method: str, path: str, key: str = "", body: object = None) -> bytes:
     """One HTTP/1.1 request, whole."""
     lines = [f"{method} {path} HTTP/1.1", "Host: sessions.example"]
@@ -91,6 +97,14 @@ def cpu_seconds(pid: int) -> float:
         return int(exact.read_text().split()[0]) / 1e9
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def process_seconds(pid: int) -> float:
+    """The same of all threads that the process has now: V8 compiles and collects garbage in threads of its own."""
+    tasks = Path(f"/proc/{pid}/task")
+    if not (tasks / str(pid) / "schedstat").exists():
+        return cpu_seconds(pid)
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
 
 
 def redis_pid(server: Embedded) -> int:

@@ -84,8 +84,6 @@ def write(parts: dict[str, Part]) -> None:
     save(parts)
     kept = RESULTS.read_text().partition(KEPT)[2] if RESULTS.exists() else "\n"
     RESULTS.write_text("\n".join([results(parts), KEPT + kept]))
-    plot.draw(parts)
-    sizing.write(parts)
 
 
 def main() -> None:
@@ -104,8 +102,10 @@ def main() -> None:
             write(parts)
     if quick():
         print("\n".join(["## The goals\n", *goals.table(parts)]))
-    elif sys.argv[1:] == ["-"]:
+    else:
         write(parts)
+        plot.draw(parts)
+        sizing.write(parts)
     if failed:
         sys.exit("failed:\n" + "\n".join(failed))
 

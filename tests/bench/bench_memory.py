@@ -80,7 +80,7 @@ async def disk() -> list[str]:
             await asyncio.gather(*(stock.runtime.sessions.refresh(one.refresh_token or "", now_ms()) for one in made))
             refreshed = await told(stock, "persistence", "aof_current_size")
             await stock.wire.call("", "BGREWRITEAOF")
-            while await told(stock, "persistence", "aof_rewrite_in_progress"):
+            while await told(stock, "persistence", "aof_rewrite_in_progress"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.1)
             rewritten = await told(stock, "persistence", "aof_base_size")
     grown = {"aof_create": created - empty, "aof_refresh": refreshed - created, "aof_rewritten": rewritten}

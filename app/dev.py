@@ -37,6 +37,7 @@ HelloJohn Sessions is up: {url}   (documentation: {url}/docs)
   tenant   {tenant_id}
   API key  {api_key}
   both, and the admin key, are in {file}
+  each opens the dashboard, {url}/dashboard
 
 Paste this to create a session and to verify its access token:
 

@@ -101,19 +101,22 @@ class Operators:
             names.add(identity.id)
         return not self._allowed.isdisjoint(names)
 
-    async def sign_in(self, identity: Identity, now: int, proven_at: int | None = None) -> str:
+    async def sign_in(self, identity: Identity, now: int, proven_at: int) -> str:
         """A new session; its token is returned and not kept. Raises as `find` does."""
         token = secrets.token_urlsafe(32)
-        record = _Record(identity, now, now if proven_at is None else proven_at, now)
+        record = _Record(identity, now, proven_at, now)
         await self._check(identity, now)
-        name = _name(token)
+        name = sha256(token.encode()).hexdigest()
         await self._sessions.put(name, _index(identity), self._seal(name, record), now, IDLE_MS, LIFE_MS)
         return token
 
     async def find(self, token: str | None, now: int, use: bool = True) -> Operator:
         """Whose session this is; `use` keeps it from ending idle. Raises `MissingToken` for one that is unknown, idle
         for too long, too old, or whose credential is good no more."""
-        name, record = await self._read(token)
+        name = name_of(token)
+        record = await self._read(name)
+        if name is None or record is None:
+            raise MissingToken
         found = await self._operator(record, now)
         if not use or now - record.seen_at < STEP_MS:
             return found
@@ -121,23 +124,14 @@ class Operators:
         await self._sessions.keep(name, self._seal(name, record), min(IDLE_MS, found.expires_at - now))
         return msgspec.structs.replace(found, seen_at=now)
 
-    async def sign_out(self, token: str | None) -> Identity | None:
-        """Whose session it was. Repeatable."""
-        try:
-            name, record = await self._read(token)
-        except MissingToken:
-            return None
-        await self._sessions.drop(name, _index(record.identity))
-        return record.identity
+    async def sign_out(self, name: str | None) -> None:
+        """End what lies under a `name_of`. Repeatable."""
+        record = await self._read(name)
+        if name is not None and record is not None:
+            await self._sessions.drop(name, _index(record.identity))
 
-    async def _read(self, token: str | None) -> tuple[str, _Record]:
-        if token is None or not _TOKEN.fullmatch(token):
-            raise MissingToken
-        name = _name(token)
-        record = self._open(name, await self._sessions.get(name) or b"")
-        if record is None:
-            raise MissingToken
-        return name, record
+    async def _read(self, name: str | None) -> _Record | None:
+        return None if name is None else self._open(name, await self._sessions.get(name) or b"")
 
     async def _operator(self, record: _Record, now: int) -> Operator:
         key, tenant = await self._check(record.identity, now)
@@ -176,9 +170,9 @@ class Operators:
         return msgspec.msgpack.decode(raw, type=_Record)
 
 
-def _name(token: str) -> str:
-    """What a session's record lies under: 256 random bits need no slower digest."""
-    return sha256(token.encode()).hexdigest()
+def name_of(token: str | None) -> str | None:
+    """What a session's record lies under: 256 random bits need no slower digest. None for what is no token."""
+    return None if token is None or not _TOKEN.fullmatch(token) else sha256(token.encode()).hexdigest()
 
 
 def _index(identity: Identity) -> str:

@@ -105,6 +105,31 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
         assert value not in str(caught.value)
 
 
+OIDC = {
+    "HELLOJOHN_OIDC_ISSUER": "https://id.acme.example",
+    "HELLOJOHN_OIDC_CLIENT_ID": "dashboard",
+    "HELLOJOHN_OIDC_CLIENT_SECRET": "s",
+    "HELLOJOHN_OIDC_ALLOWED": "sub-1, Jane@Acme.example ,group:Support Staff",
+}
+
+
+def test_an_openid_provider_is_set_whole_or_not_at_all() -> None:
+    assert Settings.from_env(PRODUCTION).oidc is None
+    found = Settings.from_env(PRODUCTION | OIDC).oidc
+    assert found is not None
+    assert found.allowed == {"sub-1", "jane@acme.example", "group:Support Staff"}
+    for name in OIDC:
+        with pytest.raises(SettingError, match=f"^{name} is required"):
+            Settings.from_env(PRODUCTION | OIDC | {name: " , " if name.endswith("ALLOWED") else ""})
+
+
+def test_an_openid_provider_speaks_tls_in_production() -> None:
+    plain = OIDC | {"HELLOJOHN_OIDC_ISSUER": "http://127.0.0.1:9000"}
+    with pytest.raises(SettingError, match=r"^HELLOJOHN_OIDC_ISSUER must be"):
+        Settings.from_env(PRODUCTION | plain)
+    assert Settings.from_env(PRODUCTION | plain | {"HELLOJOHN_ENV": "development"}).oidc is not None
+
+
 @pytest.mark.parametrize("name", ["HELLOJOHN_SECRET", "HELLOJOHN_OTHER_SECRET", "HELLOJOHN_ADMIN_KEY"])
 @pytest.mark.parametrize(
     "weak",

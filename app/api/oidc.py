@@ -6,6 +6,7 @@ provider is trusted to say who somebody is; who may come in says `HELLOJOHN_OIDC
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, Final
 
@@ -21,10 +22,10 @@ from app.api import signin
 from app.api.auth import NOBODY
 from app.api.call import Call, Context, Header, Reply
 from app.api.dashboard import CALLBACK
-from app.api.visit import Visit
+from app.api.visit import Visit, token
 from app.errors import MissingToken, ValidationError
 from app.model import MINUTE, SECOND
-from app.operators import LIFE_MS, Identity
+from app.operators import LIFE_MS, Identity, name_of
 from app.settings import Oidc
 
 _COOKIE: Final = "__Host-hellojohn-oidc"
@@ -40,14 +41,17 @@ _ALGORITHMS: Final = frozenset(
 )
 _FAILURES: Final = (AuthlibBaseError, JoseError, httpx2.HTTPError, ValueError, KeyError, RuntimeError)
 """What the provider or whoever calls back in its name can make authlib raise."""
+_log = logging.getLogger("app.oidc")
 
 
 class _Underway(msgspec.Struct, frozen=True):
-    """A sign-in that has begun: what authlib would keep in a session, when, and where to go in the end."""
+    """A sign-in that has begun: what authlib would keep in a session, when, where to go in the end, and the name of the
+    session that ends with it, whose own cookie does not come along with a navigation from elsewhere."""
 
     session: dict[str, Any]
     at: int
     following: str
+    old: str | None
 
 
 class Provider:
@@ -74,11 +78,12 @@ class Provider:
         try:
             await self._check_metadata()
             response = await self._client.authorize_redirect(request, self._redirect, **asked)
-        except _FAILURES:
-            return _back("failed")
+        except _FAILURES as error:
+            return _failed(error)
         for kept in session.values():
             kept["data"].pop("url")
-        underway = _Underway(session, context.now, _following(request.query_params.get("next", "")))
+        following = _following(request.query_params.get("next", ""))
+        underway = _Underway(session, context.now, following, name_of(token(context.headers)))
         sealed = context.site.running().cursors.seal(msgspec.json.encode(underway).decode(), _COOKIE)
         return Reply(status=302, headers=((b"location", response.headers["location"].encode()), _cookie(sealed, 600)))
 
@@ -90,11 +95,11 @@ class Provider:
             return _back("failed")
         try:
             identity, proven_at = await self._identity(Request({**scope, "session": underway.session}), context.now)
-        except _FAILURES:
-            return _back("failed")
+        except _FAILURES as error:
+            return _failed(error)
         if not context.site.running().operators.admits(identity):
             return _back("refused")
-        begun = await signin.begin(Call(context, NOBODY, {}), identity, proven_at)
+        begun = await signin.begin(Call(context, NOBODY, {}), identity, proven_at, underway.old)
         cookies = [header for header in begun.headers if header[0] == b"set-cookie"]
         return _redirect(underway.following, *cookies)
 
@@ -102,12 +107,12 @@ class Provider:
         """Who it is, and when they last proved it to the provider (epoch ms; 0: it does not say, OIDC Core §2)."""
         await self._check_metadata()
         terms = {"iss": self._settings.issuer, "aud": self._settings.client_id}
-        token = await self._client.authorize_access_token(
+        granted = await self._client.authorize_access_token(
             request, claims_options={name: {"essential": True, "value": value} for name, value in terms.items()}
         )
-        claims = dict(token["userinfo"])
+        claims = dict(granted["userinfo"])
         if "userinfo_endpoint" in self._client.server_metadata:
-            more = dict(await self._client.userinfo(token=token))
+            more = dict(await self._client.userinfo(token=granted))
             if more.get("sub") != claims["sub"]:
                 raise ValueError("userinfo is about somebody else (OIDC Core §5.3.2)")
             claims = more | claims
@@ -161,6 +166,14 @@ def _opened(context: Context) -> _Underway | None:
 def _cookie(value: str, seconds: int) -> Header:
     """Lax: it has to come back with a navigation that begins at the provider."""
     return b"set-cookie", f"{_COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}".encode()
+
+
+def _failed(error: BaseException) -> Reply:
+    """Its name and, of what the provider answered, the code; not the text, which could quote what was sent."""
+    code = getattr(error, "error", None)
+    shown = f" ({code})" if isinstance(code, str) and re.fullmatch(r"[a-z_]{1,40}", code) else ""
+    _log.warning("a sign-in through the OpenID provider failed: %s%s", type(error).__qualname__, shown)
+    return _back("failed")
 
 
 def _back(how: str) -> Reply:

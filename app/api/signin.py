@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
@@ -16,7 +17,7 @@ from app.api.views import Answer
 from app.api.visit import COOKIE, Visit, caller_of, token
 from app.errors import InvalidApiKey, MissingToken
 from app.model import SCOPES, Scope
-from app.operators import Identity, Operator
+from app.operators import Identity, Operator, name_of
 
 _ATTRIBUTES: Final = "; Path=/; Secure; HttpOnly; SameSite=Strict"
 _CLEARED: Final[tuple[Header, ...]] = (
@@ -87,15 +88,15 @@ async def create(call: Call) -> Reply:
     identity = call.runtime.operators.admin()
     if caller.key is not None:
         identity = Identity(credential="key", id=caller.key.id, name=caller.key.name)
-    return await begin(call, identity)
+    return await begin(call, identity, call.now, name_of(token(call.context.headers)))
 
 
-async def begin(call: Call, identity: Identity, proven_at: int | None = None) -> Reply:
-    """A session for whoever has proven to be this, on record."""
+async def begin(call: Call, identity: Identity, proven_at: int, old: str | None) -> Reply:
+    """A session for whoever has proven to be this, in place of an old one, and on record."""
     operators = call.runtime.operators
     value = await operators.sign_in(identity, call.now, proven_at)
     operator = await operators.find(value, call.now)
-    await operators.sign_out(token(call.context.headers))
+    await operators.sign_out(old)
     await _record(call, operator, "dashboard.signed_in")
     return call.reply(DashboardSession.of(operator), 201, cookie(value))
 
@@ -107,14 +108,11 @@ def cookie(value: str) -> Header:
 
 async def delete(call: Call) -> Reply:
     """Repeatable; the browser forgets in any case."""
-    value = token(call.context.headers)
-    try:
-        operator = await call.runtime.operators.find(value, call.now, use=False)
-    except MissingToken:
-        await call.runtime.operators.sign_out(value)
-    else:
-        await call.runtime.operators.sign_out(value)
+    value, operators = token(call.context.headers), call.runtime.operators
+    with suppress(MissingToken):
+        operator = await operators.find(value, call.now, use=False)
         await _record(call, operator, "dashboard.signed_out")
+    await operators.sign_out(name_of(value))
     return Reply(status=204, headers=_CLEARED)
 
 

@@ -85,8 +85,8 @@ class Browser:
 
     def finish(self, url: str) -> httpx.Response:
         parts = urlsplit(url)
-        cookies = "; ".join(one for one in (self.underway, self.page.cookie) if one)
-        answer = self.page.send("GET", f"{parts.path}?{parts.query}", headers={"Cookie": cookies})
+        # A navigation that began at the provider brings no cookie that is `SameSite=Strict`.
+        answer = self.page.send("GET", f"{parts.path}?{parts.query}", headers={"Cookie": self.underway})
         for value in answer.headers.get_list("set-cookie"):
             if value.startswith("__Host-hellojohn="):
                 self.page.cookie = value.split(";")[0]

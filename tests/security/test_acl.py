@@ -14,7 +14,9 @@ from app.client.events import PATTERN
 from app.embedded import Embedded
 from app.runtime import now_ms, open_runtime
 from app.settings import Settings
+from app.store.dashboard import MAX_SIGNED_IN
 from app.store.scripts import SCRIPTS
+from tests.api.test_dashboard import SESSION, Page
 from tests.servers import command, wait_until
 from tests.service import ROOT, Api, Process, environment
 
@@ -79,6 +81,10 @@ def test_each_part_does_its_whole_job_as_its_own_user(walled: Walled) -> None:
                 ("POST", "/v1/sessions/revoke", {"user_id": "usr_1"}),
             ):
                 assert backend.call(method, path, json=json).status_code == 200, path
+            for key in [backend.key] * (MAX_SIGNED_IN + 1):
+                page = Page(api, key)
+            assert page.v1("GET", "/sessions").status_code == 200
+            assert page.call("DELETE", SESSION).status_code == 204
             wait_until(lambda: ended(backend.call("GET", f"/v1/sessions/{idle}").json()), "the sweep")
             assert backend.call("POST", "/v1/sessions/revoke", json={"all": True}).status_code == 200
             wait_until(lambda: next(Redis(port=walled.server.port).scan_iter("arq:*"), None) is not None, "the queue")

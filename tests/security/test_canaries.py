@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from app.embedded import Embedded
+from tests.api.world import OF_OUR_PAGES
 from tests.servers import command, wait_until
 from tests.service import ADMIN_KEY, Api, Backend, Process, environment
 
@@ -71,6 +72,20 @@ class Story:
         self.api.http.delete("/v1/me/sessions/current", headers=mine)
         self.ask("DELETE", f"/v1/sessions/{sid}")
 
+    def at_the_dashboard(self) -> None:
+        """Signed in, at work, and wrongly: the cookie is a secret like the keys, and a new key is shown once."""
+        for key in (self.backend.key, ADMIN_KEY):
+            answer = self.api.http.post("/dashboard/api/session", json={"key": key}, headers=OF_OUR_PAGES)
+            cookie = answer.headers["set-cookie"].split(";")[0]
+            self.secrets.append(cookie.split("=")[1])
+            self.api.http.get("/dashboard/api/v1/sessions", headers={"Cookie": cookie})
+            path = f"/dashboard/api/v1/admin/tenants/{self.backend.tenant_id}/api-keys"
+            made = self.api.http.post(path, json={"name": "canary"}, headers={**OF_OUR_PAGES, "Cookie": cookie})
+            self.secrets += [made.json()["key"][25:]] if made.status_code == 201 else []
+            for wrong in ({"key": key + "x"}, {key: key}, {"key": [key]}):
+                refused = self.api.http.post("/dashboard/api/session", json=wrong, headers=OF_OUR_PAGES)
+                self.refusals.append(refused.content + repr(refused.headers).encode())
+
     def badly(self) -> None:
         """Secrets where they do not belong: in addresses, headers, bodies and broken JSON."""
         made = self.sign_in()
@@ -104,6 +119,7 @@ def test_no_secret_is_anywhere_and_personal_data_only_where_it_belongs(own_serve
     story = Story(api, api.tenant())
     try:
         story.well()
+        story.at_the_dashboard()
         story.badly()
         lines = b"".join(Path(f"/proc/{child.child.pid}/cmdline").read_bytes() for child in (api, worker))
         metrics = api.http.get("/metrics").content

@@ -79,7 +79,7 @@ async def update(call: Call) -> UpdatedView:
     body: UpdateSession = call.body
     issued = await call.runtime.sessions.update(call.tenant, session_id(call), body.changes(), call.now, call.by)
     await _record(call, "session.updated", session_id(call), {"changed": [*body.changes()]})
-    return UpdatedView.of(issued)
+    return UpdatedView.of(issued, with_token=not call.by_operator)
 
 
 async def update_user(call: Call) -> Updated:

@@ -41,17 +41,22 @@ class IssuedView(Answer):
 
 
 class UpdatedView(Answer):
+    """With a token for the backend that serves the user; an operator gets none, who would be the user with it."""
+
     session: SessionView
-    access_token: str
-    expires_in: int
-    token_type: str = "Bearer"  # noqa: S105
+    access_token: str | UnsetType = UNSET
+    expires_in: int | UnsetType = UNSET
+    token_type: str | UnsetType = UNSET
 
     @classmethod
-    def of(cls, issued: Issued) -> UpdatedView:
+    def of(cls, issued: Issued, with_token: bool) -> UpdatedView:
+        if not with_token:
+            return cls(session=SessionView.of(issued.session))
         return cls(
             session=SessionView.of(issued.session),
             access_token=issued.access_token,
             expires_in=issued.expires_in,
+            token_type="Bearer",  # noqa: S106
         )
 
 

@@ -334,7 +334,9 @@ def test_an_admin_works_on_the_sessions_of_the_tenant_that_is_named(api: Api, ba
     sid = made["session"]["id"]
     assert refused(page.v1("GET", "/sessions"), 422, "validation_error")
     assert [one["id"] for one in page.v1("GET", "/sessions", backend).json()["data"]] == [sid]
-    assert page.v1("PATCH", f"/sessions/{sid}", backend, json={"role": "reader"}).status_code == 200
+    changed = page.v1("PATCH", f"/sessions/{sid}", backend, json={"role": "reader"})
+    assert changed.status_code == 200
+    assert [*changed.json()] == ["session"], "an operator gets no token of a user"
     assert page.v1("DELETE", f"/sessions/{sid}", backend).status_code == 204
     assert page.v1("GET", f"/sessions/{sid}", backend).json()["end_reason"] == "admin"
     foreign = api.tenant("Other")

@@ -66,7 +66,7 @@ class Upkeep:
             return False
         try:
             await self._statistics.add(await self._store.collect(), now)
-            await self._statistics.note_worker(collected_at=now)
+            await self._statistics.note_worker(seen_at=now, collected_at=now)
         finally:
             await self._statistics.release()
         return True
@@ -86,6 +86,7 @@ class Upkeep:
                 await self._statistics.put_living(name, after)
                 everyone += after
             await self._statistics.put_living(EVERYONE, everyone)
+            await self._statistics.note_worker(seen_at=now, collected_at=now)
         finally:
             await self._statistics.release()
         await self._registry.add_repaired(Counter({"a wrong count": wrong} if wrong else {}))

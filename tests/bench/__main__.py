@@ -36,6 +36,7 @@ PARTS: Final = {
     "bench_sweep": "The sweep",
     "bench_streams": "Event streams",
     "bench_feed": "Bytes of an event",
+    "bench_dashboard": "What the dashboard asks",
     "bench_verifier": "Verification in the consumer's library",
     "bench_revocation": "From a revocation to its refusal by local verifiers",
 }

@@ -75,8 +75,9 @@ async def _serve_once_fit(door: Door, runtime: Runtime) -> None:
 def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None = None) -> Door:
     encoded = openapi.encoded(OPERATIONS)
     failures = Failures(settings.failures_per_minute, settings.proxies)
-    page = docs.render(msgspec.json.decode(encoded))
-    site = Site(Metrics(), encoded, page, runtime, failures=failures, provider=_provider(settings))
+    origins = frozenset(origin.encode() for origin in settings.origins)
+    page, provider = docs.render(msgspec.json.decode(encoded)), _provider(settings)
+    site = Site(Metrics(), encoded, page, runtime, failures=failures, provider=provider, origins=origins)
     return Door(OPERATIONS, site, now_ms, Log(settings.log_level), lifespan)
 
 

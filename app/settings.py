@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     proxies: tuple[Network, ...] = ()
     failures_per_minute: int = 300
     oidc: Oidc | None = None
+    origins: frozenset[str] = frozenset()
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -89,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             retention_ms=_number(env, "HELLOJOHN_RETENTION_HOURS", 24, 24, 24 * 90) * 3_600_000,
             accepted=_topics(env, "HELLOJOHN_ACCEPT"),
             proxies=_networks(env, "HELLOJOHN_PROXIES"),
+            origins=_origins(env, "HELLOJOHN_ORIGINS"),
             failures_per_minute=_number(env, "HELLOJOHN_FAILURES_PER_MINUTE", 300, 0, 1_000_000),
             oidc=_oidc(env, environment),
         )
@@ -133,6 +135,16 @@ def _networks(env: Mapping[str, str], name: str) -> tuple[Network, ...]:
         return tuple(ip_network(word) for word in env.get(name, "").replace(",", " ").split())
     except ValueError:
         raise SettingError(f"{name} must list addresses or networks, such as 10.0.0.0/8") from None
+
+
+def _origins(env: Mapping[str, str], name: str) -> frozenset[str]:
+    """Serialized as a browser does it (RFC 6454 §6.2): scheme and host in small letters, no default port, no path."""
+    found = frozenset(word for word in env.get(name, "").replace(",", " ").split())
+    for origin in found:
+        usual = (origin.startswith("http:") and origin.endswith(":80")) or origin.endswith(":443")
+        if usual or not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin):
+            raise SettingError(f"{name} must list origins such as https://app.example")
+    return found
 
 
 def _file(env: Mapping[str, str], name: str) -> str | None:

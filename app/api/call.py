@@ -30,7 +30,8 @@ CONTEXT: Final = "hellojohn"
 
 class Site(msgspec.Struct):
     """What lives as long as the process. `runtime` is missing before start-up and after shutdown;
-    `closing` once the process has been asked to end. `provider`: of OIDC, if there is one."""
+    `closing` once the process has been asked to end. `provider`: of OIDC, if there is one. `origins`: whose pages may
+    call for their end users."""
 
     metrics: Metrics
     document: bytes
@@ -40,6 +41,7 @@ class Site(msgspec.Struct):
     bodies: Bodies = msgspec.field(default_factory=Bodies)
     failures: Failures = Failures()
     provider: Provider | None = None
+    origins: frozenset[bytes] = frozenset()
 
     def running(self) -> Runtime:
         """Raises `StoreUnavailable` while nothing is open."""
@@ -50,7 +52,8 @@ class Site(msgspec.Struct):
 
 class Context(msgspec.Struct):
     """What the door knows about one request; the operation adds which one it is and whose. `status`: of the answer,
-    once it has begun to leave. `visit`: with a request that came by the dashboard's door."""
+    once it has begun to leave. `visit`: with a request that came by the dashboard's door. `shared`: headers that it
+    gets beside its own."""
 
     site: Site
     now: int
@@ -60,6 +63,7 @@ class Context(msgspec.Struct):
     tenant_id: str | None = None
     status: int = 0
     visit: Visit | None = None
+    shared: tuple[Header, ...] = ()
 
     @property
     def holder(self) -> Holder | None:

@@ -11,8 +11,8 @@ import msgspec
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
-from app.api import request
-from app.api.answer import begin
+from app.api import cors, request
+from app.api.answer import begin, respond
 from app.api.call import CONTEXT, Context, Site
 from app.api.dashboard import Dashboard, is_below
 from app.api.logs import Log
@@ -71,7 +71,15 @@ class Door:
     async def _enter(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         request.check_target(scope)
         context.headers = request.headers(scope)
-        await (self._dashboard if is_below(scope["path"]) else self._route)(scope, receive, send)
+        if is_below(scope["path"]):
+            await self._dashboard(scope, receive, send)
+            return
+        if scope["path"].startswith(cors.PREFIX):
+            context.shared = cors.shared(self.site.origins, context.headers)
+            if reply := cors.preflight(scope["method"], context.headers, self.site.origins):
+                await respond(send, context, reply)
+                return
+        await self._route(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         fixed = self._fixed.get(scope["path"])

@@ -36,6 +36,7 @@ _FORMS: Final = {
     "key_id": "[A-Za-z0-9_-]{1,64}",
     "kid": "[A-Za-z0-9_-]{1,64}",
     "user_id": "[!-~]{1,128}",
+    "file": "[a-z]+\\.js",
 }
 _TENANT_HEADER: Final = {
     "name": "X-Tenant-ID",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.api import audit, events, keys, me, overview, public, sessions, tenants, timeline
+from app.api import audit, embed, events, keys, me, overview, public, sessions, tenants, timeline
 from app.api.operation import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -17,4 +17,5 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *keys.OPERATIONS,
     *audit.OPERATIONS,
     *public.OPERATIONS,
+    *embed.OPERATIONS,
 )

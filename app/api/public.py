@@ -27,7 +27,7 @@ _PAGE_POLICY: Final = (
 
 
 async def jwks(call: Call) -> Reply:
-    return _cached(call, msgspec.json.encode(await call.runtime.keys.jwks(call.now)))
+    return cached(call, msgspec.json.encode(await call.runtime.keys.jwks(call.now)))
 
 
 async def metadata(call: Call) -> Reply:
@@ -42,7 +42,7 @@ async def metadata(call: Call) -> Reply:
         token_endpoint_auth_methods_supported=["none"],
         service_documentation=f"{issuer}/docs",
     )
-    return _cached(call, msgspec.json.encode(found))
+    return cached(call, msgspec.json.encode(found))
 
 
 async def livez(call: Call) -> Health:
@@ -68,21 +68,21 @@ async def metrics(call: Call) -> Reply:
 
 
 async def document(call: Call) -> Reply:
-    return _cached(call, call.context.site.document)
+    return cached(call, call.context.site.document)
 
 
 async def page(call: Call) -> Reply:
     return Reply(call.context.site.page, b"text/html; charset=utf-8", headers=(_PAGE_POLICY,))
 
 
-def _cached(call: Call, body: bytes) -> Reply:
+def cached(call: Call, body: bytes, content_type: bytes = b"application/json") -> Reply:
     """Cacheable and readable from any origin; 304 for who has it already (RFC 9110 §13.1.2)."""
     tag = b'"' + sha256(body).hexdigest()[:32].encode() + b'"'
     headers = (_CORS, _SHARED, _CACHE, (b"etag", tag))
     sent = call.context.headers.get(b"if-none-match", b"")
     if sent.strip() == b"*" or tag in [known.strip().removeprefix(b"W/") for known in sent.split(b",")]:
         return Reply(status=304, headers=headers)
-    return Reply(body, headers=headers)
+    return Reply(body, content_type, headers=headers)
 
 
 OPERATIONS: Final = (

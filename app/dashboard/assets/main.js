@@ -1,0 +1,99 @@
+/** The dashboard: who is signed in, where they are, and the frame around what they see. */
+import { Unreachable, call, whenEnded } from "./door.js";
+import { Confirm } from "./dialogs.js";
+import { desk as deskOf, Desk } from "./desk.js";
+import { Frame } from "./frame.js";
+import { Idle } from "./idle.js";
+import { SignIn, StepUp } from "./signin.js";
+import { Trouble } from "./parts.js";
+import { usePlace } from "./places.js";
+import { html, render, useEffect, useMemo, useRef, useState } from "./html.js";
+
+const others = new BroadcastChannel("hellojohn-dashboard");
+const SAID_MS = 6_000;
+
+function App() {
+  const here = usePlace();
+  const [session, set] = useState(undefined); // not known yet; null: nobody
+  const [why, explain] = useState(null);
+  const [problem, fail] = useState(null);
+  const leave = (reason) => (explain(reason), set(null));
+  const renew = () => call("GET", "/session").then(set, () => {}); // what ended is dealt with below, what is away comes back
+  const look = async () => {
+    fail(null);
+    try {
+      set(await call("GET", "/session"));
+    } catch (error) {
+      if (error.status !== 401) fail(error);
+      else set(null);
+    }
+  };
+  useEffect(() => {
+    const left = () => leave("You have signed out in another tab.");
+    const restored = (event) => event.persisted && (set(undefined), look());
+    const hidden = (event) => event.persisted && set(undefined);
+    whenEnded(() => set((was) => (was && explain("Your session has ended. Sign in to go on where you were."), null)));
+    others.addEventListener("message", left);
+    addEventListener("pageshow", restored);
+    addEventListener("pagehide", hidden);
+    look();
+  }, []);
+  if (problem) return html`<main class="signin"><${Trouble} problem=${problem} again=${look} /></main>`;
+  if (session === undefined) return null;
+  if (session === null) return html`<${SignIn} why=${why} enter=${(found) => (explain(null), set(found))} />`;
+  return html`<${Inside} key=${`${session.kind} ${session.name}`} here=${here} session=${session}
+    leave=${leave} renew=${renew} />`;
+}
+
+function Inside({ here, session, leave, renew }) {
+  const [question, ask] = useState(null);
+  const [stepping, step] = useState(null);
+  const [told, tell] = useState("");
+  const [tenant, name] = useState(null);
+  const timer = useRef(0);
+  const acts = useMemo(() => {
+    const fresh = () => new Promise((done) => step({ done: (good) => (step(null), good && renew(), done(good)) }));
+    const change = async (method, path, options) => {
+      try {
+        return await call(method, path, options);
+      } catch (error) {
+        if (error.code !== "fresh_sign_in_required" || !(await fresh())) throw error;
+        return await call(method, path, options);
+      }
+    };
+    const say = (text) => {
+      clearTimeout(timer.current);
+      tell(text);
+      timer.current = setTimeout(() => tell(""), SAID_MS);
+    };
+    return { change, say, confirm: ask };
+  }, []);
+  const id = here.tenant;
+  useEffect(() => {
+    if (session.kind !== "admin" || !id) return name(null);
+    const stop = new AbortController();
+    call("GET", `/v1/admin/tenants/${id}`, { signal: stop.signal }).then(name, () => {});
+    return () => stop.abort();
+  }, [id]);
+  const shown = session.kind === "admin" ? id && { id, name: tenant?.id === id ? tenant.name : "" } : session.tenant;
+  const desk = useMemo(() => deskOf({ session, tenant: shown || null }, acts), [session, shown?.id, shown?.name]);
+  const signOut = async (reason) => {
+    try {
+      await call("DELETE", "/session");
+    } catch (error) {
+      if (error instanceof Unreachable) return acts.say("The server cannot be reached: you are still signed in.");
+    }
+    others.postMessage("signed out");
+    leave(reason);
+    if (!reason) location.replace("/dashboard"); // by their own wish: nothing of the visit stays in this document
+  };
+  return html`<${Desk.Provider} value=${desk}>
+    <${Frame} here=${here} signOut=${() => signOut(null)} />
+    ${question && html`<${Confirm} ...${question} close=${() => ask(null)} />`}
+    ${stepping && html`<${StepUp} session=${session} done=${stepping.done} />`}
+    <${Idle} session=${session} signOut=${signOut} renew=${renew} />
+    <div class="told" role="status">${told && html`<p>${told}</p>`}</div>
+  <//>`;
+}
+
+render(html`<${App} />`, document.getElementById("app"));

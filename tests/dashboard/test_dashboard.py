@@ -52,18 +52,19 @@ def test_a_created_session_appears_by_itself(visitor: Make, backend: Backend) ->
     expect(row.get_by_role("time").first).to_have_attribute("title", re.compile(r"\d\d:\d\d:\d\d"))
 
 
-def test_the_overview_counts_along(visitor: Make, backend: Backend) -> None:
+def test_the_overview_counts_along(visitor: Make, backend: Backend, worker: Process) -> None:
+    """What the scripts have counted the worker brings every two seconds, and the page looks every three."""
     page = visitor().sign_in(backend.key)
     active = page.get_by_role("term").filter(has_text="Active now").locator("xpath=following-sibling::dd")
     expect(active).to_have_text("0")
     expect(page.get_by_role("img", name="Signed in: none")).to_be_visible()
     for user in ("u1", "u2", "u3"):
         backend.create(user, user_agent=IPHONE, country="FR")
-    expect(active).to_have_text("3")
+    expect(active).to_have_text("3", timeout=10_000)
     expect(page.get_by_role("img", name="Signed in: Sessions 3")).to_be_visible()
     expect(page.get_by_role("row", name="France")).to_contain_text("3")
     backend.call("POST", "/v1/sessions/revoke", json={"user_id": "u1"})
-    expect(active).to_have_text("2")
+    expect(active).to_have_text("2", timeout=10_000)
     expect(page.get_by_role("img", name="Ended, by reason: Signed out everywhere 1")).to_be_visible()
 
 

@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
-.PHONY: help install run api worker test test-fast test-faults test-security bench check openapi lock clean
+.PHONY: help install run api worker test browser test-fast test-faults test-security bench check openapi lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,9 +32,15 @@ api: $(STAMP) ## The API alone
 worker: $(STAMP) ## The worker alone
 	@exec $(PY) -m worker.main
 
-test: $(STAMP) ## The whole suite, on real servers that it starts itself
+test: $(STAMP) browser ## The whole suite, on real servers that it starts itself
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/faults --ignore tests/worker
 	$(PY) -m pytest tests/faults tests/worker # alone: they measure time
+
+browser: # the tests of the dashboard say what to install where this cannot
+	@for name in $$CHROMIUM chromium chromium-browser google-chrome-stable google-chrome; do \
+		command -v $$name >/dev/null && exit 0; done; \
+	test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || true
 
 test-fast: $(STAMP) ## Without the tests marked slow, until the first failure
 	$(PY) -m pytest -x -q -m "not slow and not long"

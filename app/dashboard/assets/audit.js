@@ -52,7 +52,7 @@ const Table = ({ entries }) => html`<table class="list">
 
 /** Only what differs. */
 function Change({ before, after }) {
-  const said = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : (value ?? "none"));
+  const said = (value) => Array.isArray(value) ? value.join(", ") : (typeof value === "object" && value !== null ? JSON.stringify(value) : (value ?? "none"));
   const names = [...new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])];
   const differ = names.filter((name) => said(before?.[name]) !== said(after?.[name]));
   return html`<ul class="changes">${differ.map((name) => html`<li key=${name}>

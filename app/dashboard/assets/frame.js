@@ -38,9 +38,9 @@ export function Frame({ here, signOut }) {
     document.title = `${entry?.title ?? "Not here"}${desk.tenant?.name ? ` – ${desk.tenant.name}` : ""} – HelloJohn`;
   }, [entry, desk.tenant?.name]);
   useEffect(() => {
-    if (!first.current) main.current.querySelector("h1")?.focus({ preventScroll: true });
-    first.current = false;
     scrollTo(0, 0);
+    if (!first.current) return onceThere(main.current, "h1", (heading) => heading.focus({ preventScroll: true }));
+    first.current = false;
   }, [spot]);
   const View = here.view === "sessions" && here.id ? SessionPage : (entry?.show ?? Nowhere);
   return html`<div class="frame">
@@ -65,6 +65,18 @@ export function Frame({ here, signOut }) {
       <${View} key=${spot} here=${here} />
     </main>
   </div>`;
+}
+
+/** Some views have their heading only when they have been read. */
+function onceThere(root, selector, then) {
+  const look = () => {
+    const found = root.querySelector(selector);
+    if (found) watcher.disconnect(), then(found);
+  };
+  const watcher = new MutationObserver(look);
+  watcher.observe(root, { childList: true, subtree: true });
+  look();
+  return () => watcher.disconnect();
 }
 
 function isFor({ where, scope, admin }, desk) {

@@ -17,7 +17,7 @@ function App() {
   const [session, set] = useState(undefined); // not known yet; null: nobody
   const [why, explain] = useState(null);
   const [problem, fail] = useState(null);
-  const leave = (reason) => (explain(reason), set(null));
+  const leave = (reason) => (explain(reason), set(reason ? null : undefined)); // with no reason the document itself goes
   const renew = () => call("GET", "/session").then(set, () => {}); // what ended is dealt with below, what is away comes back
   const look = async () => {
     fail(null);

@@ -39,7 +39,7 @@ function Figures({ data, window }) {
       <${Figure} name=${`Signed in, ${window}`} value=${count(created)} />
       <${Figure} name=${`Ended, ${window}`} value=${count(ended)} />
       ${data.sweep && html`<${Figure} name="Sweep lag" value=${lag(data.sweep.lag_ms)} bad=${data.sweep.lag_ms > SLOW_MS} />`}
-      ${data.feed && html`<${Figure} name="Feed lag" value=${lag(data.feed.lag_ms)} bad=${data.feed.lag_ms > SLOW_MS} />`}
+      ${data.feed && html`<${Figure} name="Feed lag" value=${data.feed.lag_ms === null ? "nobody follows" : lag(data.feed.lag_ms)} bad=${data.feed.lag_ms > SLOW_MS} />`}
     </dl>
     <div class="charts">
       <${Bars} title="Signed in" ...${charts.created} />

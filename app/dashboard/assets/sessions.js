@@ -21,11 +21,20 @@ export function Sessions({ here }) {
   const link = (query) => desk.to("sessions", null, { user, status: status === "active" ? "" : status, ...query });
   const query = new URLSearchParams({ status, limit: 20, ...(user && { user_id: user }), ...(cursor && { cursor }) });
   const found = useResource(`/v1/sessions?${query}`, { every: cursor ? 0 : EVERY_MS });
+  const acted = useRef(false);
+  const again = () => {
+    acted.current = true;
+    found.again();
+  };
+  useEffect(() => {
+    if (acted.current && document.activeElement === document.body) document.querySelector("h1").focus(); // its row is gone
+    acted.current = false;
+  }, [found.data]);
   return html`<div class="head">
       <h1 tabindex="-1">${user ? html`Sessions of <${Text}>${user}<//>` : "Sessions"}</h1>
       ${desk.may("sessions:write") && (user
-        ? html`<button type="button" class="danger quiet" onClick=${() => endAll(desk, user, found.again)}>Sign out everywhere…</button>`
-        : html`<button type="button" class="danger quiet" onClick=${() => endTenant(desk, found.again)}>Sign out the whole tenant…</button>`)}
+        ? html`<button type="button" class="danger quiet" onClick=${() => endAll(desk, user, again)}>Sign out everywhere…</button>`
+        : html`<button type="button" class="danger quiet" onClick=${() => endTenant(desk, again)}>Sign out the whole tenant…</button>`)}
     </div>
     <div class="tools">
       <${Search} key=${user} user=${user} />
@@ -37,7 +46,7 @@ export function Sessions({ here }) {
       </fieldset>
     </div>
     <${Loaded} of=${found}>${({ data, pagination }) => html`
-      ${data.length ? html`<${Table} key=${query.toString()} sessions=${data} user=${user} again=${found.again} />` : html`<${None} user=${user} status=${status} />`}
+      ${data.length ? html`<${Table} key=${query.toString()} sessions=${data} user=${user} acted=${acted} again=${again} />` : html`<${None} user=${user} status=${status} />`}
       <${Pages} pagination=${pagination} first=${!cursor} link=${(cursor) => link({ cursor })} />`}<//>`;
 }
 
@@ -69,13 +78,16 @@ const None = ({ user, status }) => html`<${Empty}>
   <p class="soft">${status === "active" && !user ? "They appear here as soon as a backend creates one." : "Ended sessions are kept for the retention time, 24 hours unless set otherwise."}</p>
 <//>`;
 
-/** What is new waits while somebody points at a row or has the focus in one: nothing moves away under a hand. */
-function Table({ sessions, user, again }) {
+/**
+ * What is new waits while somebody points at a row or has the focus in one: nothing moves away under a hand. What they
+ * did themselves (`acted`) is shown at once.
+ */
+function Table({ sessions, user, acted, again }) {
   const ref = useRef(null);
   const [shown, show] = useState(sessions);
   const known = useRef(new Set(sessions.map(({ id }) => id)));
   const ids = (list) => list.map(({ id }) => id).join();
-  const held = ids(shown) !== ids(sessions) && ref.current?.matches(":hover, :focus-within");
+  const held = ids(shown) !== ids(sessions) && !acted.current && ref.current?.matches(":hover, :focus-within");
   useEffect(() => {
     if (!held) show(sessions);
   }, [sessions, held]);

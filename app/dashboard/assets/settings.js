@@ -8,7 +8,7 @@ export const SETTINGS = [
     low: "1m",
     high: "400d",
     usual: "30d",
-    living: "Sessions that live keep the end they were given.",
+    living: "They keep the end they were given.",
   },
   {
     name: "idle_timeout",

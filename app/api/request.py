@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from http import HTTPMethod
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -30,6 +31,8 @@ _SINGLE: Final = frozenset(
         b"x-tenant-id",
     }
 )
+_METHODS: Final = frozenset(method.value for method in HTTPMethod)
+_MAX_PIECES: Final = 6
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=\[\]:-]*", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -47,6 +50,17 @@ def request_id(scope: Scope) -> str:
 def _new_id() -> str:
     """A name, not a secret: it needs no system call."""
     return f"{random.getrandbits(128):032x}"
+
+
+def known_method(scope: Scope) -> str:
+    """For the log: what is no method of HTTP was made up by the caller."""
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def path_class(scope: Scope, words: Container[str]) -> str:
+    """For the log: a path that no operation has, with a star for each piece that is not one of our own `words`."""
+    pieces = scope["path"].split("/", _MAX_PIECES)[1:]
+    return "".join(f"/{piece}" if piece in words else "/*" for piece in pieces)
 
 
 def headers(scope: Scope) -> dict[bytes, bytes]:

@@ -141,6 +141,16 @@ class TooManyFailures(Problem):
         self.retry_after = retry_after
 
 
+class RateLimited(Problem):
+    """`retry_after`: seconds."""
+
+    code, status, title = "rate_limited", 429, "This API key has used up its calls of this minute"
+
+    def __init__(self, retry_after: int = 1) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+
 class BodyTooLarge(Problem):
     code, status, title = "body_too_large", 413, "The request body is too large"
 

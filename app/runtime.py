@@ -15,6 +15,7 @@ from app.cursors import Cursors
 from app.device import Locator, device_type
 from app.feed import Feed
 from app.keys import KeyRing, derive
+from app.quotas import Quotas
 from app.reader import Reader
 from app.sessions import Sessions
 from app.settings import Settings
@@ -22,6 +23,7 @@ from app.store.audit import AuditLog
 from app.store.base import Registry, SessionStore
 from app.store.doorbell import Doorbell
 from app.store.log import EventLog
+from app.store.quotas import QuotaLedger
 from app.store.redis import RedisSessionStore
 from app.store.registry import RedisRegistry
 from app.store.wire import Wire, open_wire
@@ -39,6 +41,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     tenants: Tenants
     api_keys: ApiKeys
     audit: Audit
+    quotas: Quotas
     keys: KeyRing
     registry: Registry
     clock: Callable[[], int]
@@ -73,6 +76,8 @@ async def open_runtime(
         log, Doorbell(settings.redis_url), settings.retention_ms, lambda lost: upkeep.restore(lost, clock())
     )
     feed = Feed(log, settings.retention_ms, reader)
+    per_minute = (settings.verifies_per_minute, settings.reads_per_minute, settings.writes_per_minute)
+    quotas = Quotas(QuotaLedger(wire), *per_minute)
     sessions = Sessions(
         store=store,
         registry=registry,
@@ -94,12 +99,14 @@ async def open_runtime(
             tenants=tenants,
             api_keys=api_keys,
             audit=Audit(AuditLog(wire), cursors, *(derive(secret, "audit") for secret in settings.secrets)),
+            quotas=quotas,
             keys=keys,
             registry=registry,
             clock=clock,
         )
     finally:
         await feed.close()
+        await quotas.close()
         await sessions.flush()
         await api_keys.flush()
         await wire.close()

@@ -20,6 +20,7 @@ Network = IPv4Network | IPv6Network
 Environment = Literal["development", "production"]
 _TOPICS = frozenset({"version", "eviction", "persistence", "clock"})
 _URL_OPTIONS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_MOST = 60_000_000
 _SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
 
 
@@ -47,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     accepted: frozenset[str] = frozenset()
     proxies: tuple[Network, ...] = ()
     failures_per_minute: int = 300
+    verifies_per_minute: int = 0
+    reads_per_minute: int = 600_000
+    writes_per_minute: int = 600_000
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -79,6 +83,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             accepted=_topics(env, "HELLOJOHN_ACCEPT"),
             proxies=_networks(env, "HELLOJOHN_PROXIES"),
             failures_per_minute=_number(env, "HELLOJOHN_FAILURES_PER_MINUTE", 300, 0, 1_000_000),
+            verifies_per_minute=_number(env, "HELLOJOHN_VERIFIES_PER_MINUTE", 0, 0, _MOST),
+            reads_per_minute=_number(env, "HELLOJOHN_READS_PER_MINUTE", 600_000, 0, _MOST),
+            writes_per_minute=_number(env, "HELLOJOHN_WRITES_PER_MINUTE", 600_000, 0, _MOST),
         )
 
 

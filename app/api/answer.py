@@ -23,7 +23,7 @@ async def begin(send: Send, context: Context, status: int, own: Iterable[Header]
     """Status and headers."""
     names = [name for name, _ in own]
     common = [header for header in SECURITY if header[0] not in names] if names else SECURITY
-    headers = [*own, *common, (b"x-request-id", context.request_id.encode())]
+    headers = [*own, *common, *context.standing, (b"x-request-id", context.request_id.encode())]
     if context.site.closing:
         headers.append((b"connection", b"close"))
     context.status = status

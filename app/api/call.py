@@ -46,7 +46,7 @@ class Site(msgspec.Struct):
 
 class Context(msgspec.Struct):
     """What the door knows about one request; the operation adds which one it is and whose. `status`: of the answer,
-    once it has begun to leave."""
+    once it has begun to leave. `standing`: what the answer says of the caller's quota."""
 
     site: Site
     now: int
@@ -55,6 +55,7 @@ class Context(msgspec.Struct):
     operation: Operation | None = None
     tenant_id: str | None = None
     status: int = 0
+    standing: tuple[Header, ...] = ()
 
 
 class Call(msgspec.Struct):

@@ -15,6 +15,7 @@ from app.api import request, strict_json
 from app.api.answer import begin, respond
 from app.api.auth import NOBODY, Credential, identify
 from app.api.call import CONTEXT, Call, Context, Reply, Stream
+from app.api.quotas import charge
 from app.errors import (
     BodyTooLarge,
     HeadersTooLarge,
@@ -25,6 +26,7 @@ from app.errors import (
     MethodNotAllowed,
     MissingToken,
     Problem,
+    RateLimited,
     RequestTimeout,
     SessionExpired,
     SessionRevoked,
@@ -37,16 +39,17 @@ from app.errors import (
     ValidationError,
 )
 from app.model import Scope
+from app.quotas import CallClass
 
 Handler = Callable[[Call], Awaitable[Any]]
 
 _KEY: Final = (MissingToken, InvalidApiKey, InvalidToken, TokenExpired, TooManyFailures, InsufficientScope)
 _REFUSALS: Final[dict[Credential, tuple[type[Problem], ...]]] = {
-    "key": (*_KEY, TenantMismatch),
+    "key": (*_KEY, RateLimited, TenantMismatch),
     "user": (*_KEY, SessionRevoked, SessionExpired, TenantMismatch),
     "admin": _KEY,
-    "key_or_admin": (*_KEY, TenantMismatch),
-    "optional_key": (InvalidApiKey, TooManyFailures, InsufficientScope, TenantMismatch),
+    "key_or_admin": (*_KEY, RateLimited, TenantMismatch),
+    "optional_key": (InvalidApiKey, TooManyFailures, RateLimited, InsufficientScope, TenantMismatch),
     "none": (),
 }
 _encode: Final = msgspec.json.Encoder().encode
@@ -74,6 +77,13 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     repeatable: bool = False
 
     @property
+    def kind(self) -> CallClass:
+        """Which of an API key's quotas a call is charged to."""
+        if self.scope == "sessions:verify":
+            return "verify"
+        return "read" if self.method == "GET" else "write"
+
+    @property
     def problems(self) -> list[type[Problem]]:
         """Everything this call may answer instead, each once."""
         found: list[type[Problem]] = [*_REFUSALS[self.credential], *self.errors]
@@ -96,6 +106,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             caller = await identify(self.credential, self.scope, context.headers, runtime, context.now)
         if caller.tenant is not None:
             context.tenant_id = caller.tenant.id
+        if caller.key is not None:
+            charge(context, caller.key.id, self.kind)
         query = self._query(scope["query_string"])
         body = None
         if self.body is not None:

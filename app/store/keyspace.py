@@ -64,6 +64,10 @@ def api_key_uses(tenant_id: str) -> str:
     return f"hj:apikeyuses:{tenant_id}"
 
 
+def quota(name: str) -> str:
+    return f"hj:quota:{name}"
+
+
 def audit(name: str) -> str:
     return f"hj:audit:{name}"
 

@@ -17,6 +17,7 @@ from app.feed import Feed
 from app.keys import KeyRing, derive
 from app.quotas import Quotas
 from app.reader import Reader
+from app.replays import Replays
 from app.sessions import Sessions
 from app.settings import Settings
 from app.store.audit import AuditLog
@@ -26,6 +27,7 @@ from app.store.log import EventLog
 from app.store.quotas import QuotaLedger
 from app.store.redis import RedisSessionStore
 from app.store.registry import RedisRegistry
+from app.store.replays import ReplayStore
 from app.store.wire import Wire, open_wire
 from app.tenants import Tenants
 from app.tokens import AccessTokens, RefreshTokens
@@ -42,6 +44,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     api_keys: ApiKeys
     audit: Audit
     quotas: Quotas
+    replays: Replays
     keys: KeyRing
     registry: Registry
     clock: Callable[[], int]
@@ -100,6 +103,7 @@ async def open_runtime(
             api_keys=api_keys,
             audit=Audit(AuditLog(wire), cursors, *(derive(secret, "audit") for secret in settings.secrets)),
             quotas=quotas,
+            replays=Replays(ReplayStore(wire), *(derive(secret, "replays") for secret in settings.secrets)),
             keys=keys,
             registry=registry,
             clock=clock,

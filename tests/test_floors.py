@@ -18,7 +18,7 @@ FLOORS = {
     "app.runtime": 4,                                                             # builds what is below
     "app.sessions": 3, "app.tenants": 3, "app.upkeep": 3, "app.feed": 3, "app.activity": 3,     # use cases
     "app.apikeys": 3, "app.audit": 3, "app.recent": 3, "app.reader": 3, "app.window": 3, "app.cursors": 3,
-    "app.quotas": 3,
+    "app.quotas": 3, "app.replays": 3,
     "app.store": 2, "app.tokens": 2, "app.genuine": 2, "app.keys": 2, "app.device": 2,  # means
     "app.store.base": 1,                                                          # their contract
     "app": 0, "app.model": 0, "app.errors": 0, "app.settings": 0, "app.durations": 0, "app.log": 0,  # words

@@ -16,6 +16,7 @@ from app.api.answer import begin, respond
 from app.api.auth import NOBODY, Credential, identify
 from app.api.call import CONTEXT, Call, Context, Reply, Stream
 from app.api.quotas import charge
+from app.api.request import idempotency_key
 from app.errors import (
     BodyTooLarge,
     HeadersTooLarge,
@@ -59,7 +60,8 @@ _STALLED_S: Final = 30
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Who may call: `credential`, and with an API key its `scope`. `body`, `query` and `answer` are structs; `errors`
-    are those of the handler alone. `repeatable`: takes an `Idempotency-Key`."""
+    are those of the handler alone. `repeatable`: takes an `Idempotency-Key`; `kept_ms`: and for so long the door gives
+    an API key the first answer again, without asking the handler."""
 
     method: str
     path: str
@@ -75,6 +77,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str = "application/json"
     errors: tuple[type[Problem], ...] = ()
     repeatable: bool = False
+    kept_ms: int = 0
 
     @property
     def kind(self) -> CallClass:
@@ -109,15 +112,29 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         if caller.key is not None:
             charge(context, caller.key.id, self.kind)
         query = self._query(scope["query_string"])
-        body = None
+        raw, body = b"", None
         if self.body is not None:
             raw = await context.site.bodies.read(context.headers, receive)
             body = strict_json.shaped(strict_json.parse(raw), self.body)
-        answer = await self.handler(Call(context, caller, scope.get("path_params", {}), query, body))
+        call = Call(context, caller, scope.get("path_params", {}), query, body)
+        answer = await (self._once(call, raw) if self.kept_ms else self.handler(call))
         if isinstance(answer, Stream):
             await _pour(answer, context, receive, send)
         else:
             await respond(send, context, self._reply(answer))
+
+    async def _once(self, call: Call, raw: bytes) -> Any:
+        """The handler's answer, or with an `Idempotency-Key` the one that this API key got before. The draft's §2.2
+        leaves it to us what two requests must have in common to be the same: here, the bytes of their bodies."""
+        key, named = call.caller.key, idempotency_key(call.context.headers)
+        if key is None or named is None:
+            return await self.handler(call)
+
+        async def act() -> bytes:
+            return _encode(await self.handler(call))
+
+        scope = (key.tenant_id, key.id, self.name, named)
+        return Reply(await call.runtime.replays.once(scope, raw, self.kept_ms, act), status=self.status)
 
     def _reply(self, answer: Any) -> Reply:
         if isinstance(answer, Reply):

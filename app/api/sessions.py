@@ -32,7 +32,7 @@ from app.errors import (
     SessionNotFound,
     SessionRevoked,
 )
-from app.model import is_session_id
+from app.model import DAY, HOUR, is_session_id
 
 
 async def create(call: Call) -> IssuedView:
@@ -164,7 +164,16 @@ OPERATIONS: Final = (
         scope="sessions:write",
         body=Refresh,
         answer=IssuedView,
-        errors=(RefreshTokenInvalid, RefreshTokenReused, SessionRevoked, SessionExpired),
+        errors=(
+            RefreshTokenInvalid,
+            RefreshTokenReused,
+            SessionRevoked,
+            SessionExpired,
+            IdempotencyKeyReused,
+            Conflict,
+        ),
+        repeatable=True,
+        kept_ms=HOUR,
     ),
     Operation(
         method="POST",
@@ -176,6 +185,9 @@ OPERATIONS: Final = (
         scope="sessions:write",
         body=RevokeSessions,
         answer=Revoked,
+        errors=(IdempotencyKeyReused, Conflict),
+        repeatable=True,
+        kept_ms=DAY,
     ),
     Operation(
         method="POST",

@@ -68,6 +68,10 @@ def quota(name: str) -> str:
     return f"hj:quota:{name}"
 
 
+def replay(name: str) -> str:
+    return f"hj:replay:{name}"
+
+
 def audit(name: str) -> str:
     return f"hj:audit:{name}"
 

@@ -107,6 +107,10 @@ class Conflict(Problem):
     code, status, title = "conflict", 409, "Someone else changed this at the same time"
 
 
+class PreconditionFailed(Problem):
+    code, status, title = "precondition_failed", 412, "If-Match names another version than there is"
+
+
 class NotFound(Problem):
     code, status, title = "not_found", 404, "No such path"
 

@@ -52,6 +52,13 @@ _IDEMPOTENCY_HEADER: Final = {
     "required": False,
     "schema": {"type": "string", "pattern": "^[!#-\\[\\]-~]{1,255}$"},
 }
+_IF_MATCH_HEADER: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the answer that this change is based on; without it the change is merged into what is",
+    "schema": {"type": "string", "pattern": '^(\\*|"v[1-9][0-9]{0,14}")$'},
+}
 
 
 def document(operations: tuple[Operation, ...]) -> dict[str, Any]:
@@ -122,6 +129,8 @@ def _parameters(row: Operation, components: dict[str, Any]) -> list[dict[str, An
         found.append(_TENANT_HEADER)
     if row.repeatable:
         found.append({**_IDEMPOTENCY_HEADER, "description": _repeated(row)})
+    if row.conditional:
+        found.append(_IF_MATCH_HEADER)
     return found
 
 

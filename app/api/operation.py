@@ -61,7 +61,7 @@ _STALLED_S: Final = 30
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Who may call: `credential`, and with an API key its `scope`. `body`, `query` and `answer` are structs; `errors`
     are those of the handler alone. `repeatable`: takes an `Idempotency-Key`; `kept_ms`: and for so long the door gives
-    an API key the first answer again, without asking the handler."""
+    an API key the first answer again, without asking the handler. `conditional`: takes an `If-Match`."""
 
     method: str
     path: str
@@ -78,6 +78,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[type[Problem], ...] = ()
     repeatable: bool = False
     kept_ms: int = 0
+    conditional: bool = False
 
     @property
     def kind(self) -> CallClass:

@@ -26,6 +26,7 @@ _SINGLE: Final = frozenset(
         b"content-type",
         b"host",
         b"idempotency-key",
+        b"if-match",
         b"if-none-match",
         b"transfer-encoding",
         b"x-tenant-id",
@@ -37,6 +38,9 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=\[\]:-]*", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _IDEMPOTENCY_KEY: Final = re.compile(rb'"?([!#-\[\]-~]{1,255})"?', re.ASCII)
+
+_ENTITY_TAGS: Final = re.compile(rb'(?:W/)?"[!#-~]{0,128}"(?:[ \t]*,[ \t]*(?:W/)?"[!#-~]{0,128}"){0,31}', re.ASCII)
+_OWN_TAG: Final = re.compile(rb'(?<!W/)"v([1-9][0-9]{0,14})"', re.ASCII)
 
 
 def request_id(scope: Scope) -> str:
@@ -101,6 +105,19 @@ def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
     if form is None:
         raise MalformedRequest("Idempotency-Key must be 1-255 visible ASCII characters", field="Idempotency-Key")
     return form[1].decode()
+
+
+def if_match(headers: dict[bytes, bytes]) -> frozenset[int] | None:
+    """The versions that `If-Match` names (RFC 9110 §13.1.1); `None` where any will do. A weak tag matches nothing.
+
+    Raises `MalformedRequest`.
+    """
+    sent = headers.get(b"if-match", b"*")
+    if sent == b"*":
+        return None
+    if _ENTITY_TAGS.fullmatch(sent) is None:
+        raise MalformedRequest("If-Match must be * or a list of quoted entity tags", field="If-Match")
+    return frozenset(int(number) for number in _OWN_TAG.findall(sent))
 
 
 def check_target(scope: Scope) -> None:

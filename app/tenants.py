@@ -68,6 +68,15 @@ class Tenants:
         await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, deleted_at=now))
         await self._registry.mark_pending(tenant_id, now + 2 * PROPAGATION_MS)
 
+    async def bury(self, tenant_id: str) -> None:
+        """Forget a deleted tenant whose sessions are all gone. What stays is that its id was used and until when, and
+        its audit log. Repeatable."""
+        tenant = await self._registry.tenant(tenant_id)
+        if tenant is not None and tenant.deleted_at is not None:
+            left = Tenant(id=tenant.id, name="", created_at=tenant.created_at, deleted_at=tenant.deleted_at)
+            await self._registry.bury_tenant(msgspec.structs.replace(left, version=tenant.version + 1))
+            self._tenants.forget(tenant_id)
+
     async def set_policy(
         self, tenant_id: str, changes: dict[str, Any], now: int, versions: Container[int] | None = None
     ) -> Tenant:

@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     arq_redis_url: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
+    admin_port: int | None = None
     geoip_file: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     redis_timeout_ms: int = 2_000
@@ -74,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             issuer=_issuer(env, environment, port),
             host=env.get("HOST", "127.0.0.1"),
             port=port,
+            admin_port=_admin_port(env, port),
             geoip_file=_file(env, "HELLOJOHN_GEOIP_FILE"),
             log_level=_choice(  # type: ignore[arg-type]
                 env, "HELLOJOHN_LOG", ("debug", "info", "warning", "error"), "info"
@@ -101,6 +103,11 @@ def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int
     if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
         raise SettingError(f"{name} must be a whole number from {low} to {high}")
     return int(text)
+
+
+def _admin_port(env: Mapping[str, str], port: int) -> int | None:
+    found = _number(env, "ADMIN_PORT", port, 1, 65_535)
+    return None if found == port else found
 
 
 def _url(env: Mapping[str, str], name: str, default: str | None) -> str:

@@ -27,13 +27,14 @@ CONTEXT: Final = "hellojohn"
 
 class Site(msgspec.Struct):
     """What lives as long as the process. `runtime` is missing before start-up and after shutdown;
-    `closing` once the process has been asked to end."""
+    `closing` once the process has been asked to end; `admin_port`: of the operator's own listener, if there is one."""
 
     metrics: Metrics
     document: bytes
     page: bytes
     runtime: Runtime | None = None
     closing: bool = False
+    admin_port: int | None = None
     bodies: Bodies = msgspec.field(default_factory=Bodies)
     failures: Failures = Failures()
 

@@ -17,6 +17,7 @@ from app.api.auth import NOBODY, Credential, identify
 from app.api.call import CONTEXT, Call, Context, Reply, Stream
 from app.api.quotas import charge
 from app.api.request import idempotency_key
+from app.api.sides import OF_CREDENTIAL, Sides, check_caller, side_of
 from app.errors import (
     BodyTooLarge,
     HeadersTooLarge,
@@ -26,6 +27,7 @@ from app.errors import (
     MalformedRequest,
     MethodNotAllowed,
     MissingToken,
+    NotFound,
     Problem,
     RateLimited,
     RequestTimeout,
@@ -61,7 +63,8 @@ _STALLED_S: Final = 30
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Who may call: `credential`, and with an API key its `scope`. `body`, `query` and `answer` are structs; `errors`
     are those of the handler alone. `repeatable`: takes an `Idempotency-Key`; `kept_ms`: and for so long the door gives
-    an API key the first answer again, without asking the handler. `conditional`: takes an `If-Match`."""
+    an API key the first answer again, without asking the handler. `conditional`: takes an `If-Match`.
+    `side`: the listeners that serve it, where the credential does not say it."""
 
     method: str
     path: str
@@ -79,6 +82,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     repeatable: bool = False
     kept_ms: int = 0
     conditional: bool = False
+    side: Sides | None = None
+
+    @property
+    def sides(self) -> Sides:
+        return OF_CREDENTIAL[self.credential] if self.side is None else self.side
 
     @property
     def kind(self) -> CallClass:
@@ -108,6 +116,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         if self.credential != "none":
             runtime = context.site.running
             caller = await identify(self.credential, self.scope, context.headers, runtime, context.now)
+            check_caller(caller, side_of(scope, context.site))
         if caller.tenant is not None:
             context.tenant_id = caller.tenant.id
         if caller.key is not None:
@@ -164,8 +173,12 @@ class Resource:
         if "GET" in self._by_method:
             self._by_method["HEAD"] = self._by_method["GET"]
         self.allow = ", ".join(sorted(self._by_method))
+        self._sides = frozenset(side for operation in operations for side in operation.sides)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        side = side_of(scope, scope[CONTEXT].site)
+        if side is not None and side not in self._sides:
+            raise NotFound
         operation = self._by_method.get(scope["method"])
         if operation is None:
             raise WrongMethod(self.allow)

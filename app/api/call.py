@@ -55,6 +55,7 @@ class Context(msgspec.Struct):
     headers: dict[bytes, bytes] = {}
     operation: Operation | None = None
     tenant_id: str | None = None
+    key_id: str | None = None
     status: int = 0
     standing: tuple[Header, ...] = ()
 

@@ -87,6 +87,7 @@ class Door:
                 path=request.path_class(scope, self._words) if operation is None else operation.path,
                 operation=name,
                 tenant_id=context.tenant_id,
+                key_id=context.key_id,
                 code=None if problem is None else problem.code,
                 ms=round(seconds * 1_000, 3),
             )

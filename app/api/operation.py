@@ -120,6 +120,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         if caller.tenant is not None:
             context.tenant_id = caller.tenant.id
         if caller.key is not None:
+            context.key_id = caller.key.id
             charge(context, caller.key.id, self.kind)
         query = self._query(scope["query_string"])
         raw, body = b"", None

@@ -26,7 +26,7 @@ from app.tenants import Tenants
 Mode = Literal["live", "test"]
 
 MAX_KEYS: Final = 50
-"""Living keys of one tenant."""
+"""Living keys of one tenant, and as many successors."""
 _LIFE_S: Final = (60, 3_650 * 86_400)
 _OVERLAP_S: Final = (0, 90 * 86_400)
 _FORM: Final = re.compile(r"sk_(live|test)_([0-9A-Z]{16})_([0-9A-Z]{40})([0-9A-Z]{7})", re.ASCII)
@@ -58,7 +58,7 @@ class ApiKeys:
         """A new key and its text, which is not kept. `expires_in`: a duration. Raises `TenantNotFound`,
         `ValidationError`, and `Conflict` where a tenant has `MAX_KEYS`."""
         life = None if expires_in is None else _duration("expires_in", expires_in, _LIFE_S)
-        if sum(key.lives(now) for key in await self._of(tenant_id, now)) >= MAX_KEYS:
+        if await self._count(tenant_id, now) >= MAX_KEYS:
             raise Conflict(f"A tenant has at most {MAX_KEYS} living API keys")
         return await self._make(tenant_id, name, now, mode, scopes, life)
 
@@ -69,9 +69,11 @@ class ApiKeys:
 
     async def rotate(self, tenant_id: str, key_id: str, overlap: object, now: int) -> tuple[ApiKey, str]:
         """A successor with the same name, scopes and length of life; the old key goes on for `overlap` at the longest.
-        Raises `ApiKeyNotFound` for a key that lives no more."""
+        Raises `ApiKeyNotFound` for a key that lives no more, `Conflict` where a tenant has twice `MAX_KEYS`."""
         overlap_ms = _duration("overlap", overlap, _OVERLAP_S)
         old = await self._living(tenant_id, key_id, now)
+        if await self._count(tenant_id, now) >= 2 * MAX_KEYS:
+            raise Conflict("Too many replaced API keys of this tenant go on; revoke some")
         mode: Mode = "test" if old.hint.startswith("sk_test_") else "live"
         life = None if old.expires_at is None else old.expires_at - old.created_at
         made = await self._make(tenant_id, old.name, now, mode, old.scopes, life)
@@ -142,6 +144,9 @@ class ApiKeys:
     async def _of(self, tenant_id: str, now: int) -> list[ApiKey]:
         await self._tenants.get(tenant_id, now)
         return await self._registry.api_keys(tenant_id)
+
+    async def _count(self, tenant_id: str, now: int) -> int:
+        return sum(key.lives(now) for key in await self._of(tenant_id, now))
 
     async def _own(self, tenant_id: str, key_id: str) -> ApiKey:
         key = await self._registry.api_key(key_id)

@@ -110,9 +110,10 @@ def _run(stack: ExitStack, folder: Path) -> None:
     children.append(Child("API", "app.main", env))
     children.append(Child("worker", "worker.main", env))
     supervision = _supervise(children, list(servers.values()))
-    url = _address(settings)
+    url = _address(settings, settings.port)
     _wait_until_ready(url, supervision)
-    kept = _first_tenant(url, settings.admin_key, _read(folder / "dev.env"))
+    inside = _address(settings, settings.admin_port or settings.port)
+    kept = _first_tenant(url, inside, settings.admin_key, _read(folder / "dev.env"))
     kept |= {"ADMIN_KEY": settings.admin_key, "REDIS_URL": env.get("REDIS_URL") or settings.redis_url}
     kept["HELLOJOHN_ISSUER"] = settings.issuer
     _write(folder / "dev.env", {"HELLOJOHN_URL": url} | kept)
@@ -220,9 +221,9 @@ def _supervise(children: list[Child], servers: list[Embedded]) -> Iterator[None]
         yield
 
 
-def _address(settings: Settings) -> str:
+def _address(settings: Settings, port: int) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not bound here
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _wait_until_ready(url: str, supervision: Iterator[None]) -> None:
@@ -237,14 +238,14 @@ def _wait_until_ready(url: str, supervision: Iterator[None]) -> None:
         status, answer = _call("GET", f"{url}/readyz")
 
 
-def _first_tenant(url: str, admin_key: str, kept: Mapping[str, str]) -> dict[str, str]:
-    """The tenant and key of an earlier run while they still work, or new ones."""
+def _first_tenant(url: str, inside: str, admin_key: str, kept: Mapping[str, str]) -> dict[str, str]:
+    """The tenant and key of an earlier run while they still work, or new ones. `inside`: where the operator calls."""
     tenant_id, api_key = kept.get("TENANT_ID", ""), kept.get("API_KEY", "")
     if tenant_id and api_key:
         status, _ = _call("GET", f"{url}/v1/admin/config", api_key, headers={"X-Tenant-ID": tenant_id})
         if status == 200:
             return {"TENANT_ID": tenant_id, "API_KEY": api_key}
-    tenants = f"{url}/v1/admin/tenants"
+    tenants = f"{inside}/v1/admin/tenants"
     tenant_id = _created(_call("POST", tenants, admin_key, {"name": "Development"}))["id"]
     made = _created(_call("POST", f"{tenants}/{tenant_id}/api-keys", admin_key, {"name": "make run"}))
     return {"TENANT_ID": tenant_id, "API_KEY": made["key"]}

@@ -119,6 +119,10 @@ class Conflict(Problem):
     code, status, title = "conflict", 409, "Someone else changed this at the same time"
 
 
+class PreconditionFailed(Problem):
+    code, status, title = "precondition_failed", 412, "If-Match names another version than there is"
+
+
 class NotFound(Problem):
     code, status, title = "not_found", 404, "No such path"
 
@@ -147,6 +151,16 @@ class TooManyFailures(Problem):
     """`retry_after`: seconds."""
 
     code, status, title = "too_many_failures", 429, "Too many requests with a bad credential"
+
+    def __init__(self, retry_after: int = 1) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+
+class RateLimited(Problem):
+    """`retry_after`: seconds."""
+
+    code, status, title = "rate_limited", 429, "This API key has used up its calls of this minute"
 
     def __init__(self, retry_after: int = 1) -> None:
         super().__init__()

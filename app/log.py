@@ -11,19 +11,18 @@ import msgspec
 _encode: Final = msgspec.json.Encoder().encode
 
 
+def line(seconds: float, level: str, source: str, message: str, **facts: object) -> str:
+    """What every line of every process begins with, then `facts`. `seconds` since the epoch."""
+    at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return _encode({"at": at, "level": level, "from": source, "message": message, **facts}).decode()
+
+
 class JsonLines(logging.Formatter):
     """Control characters are escaped by JSON, so one event is one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "from": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return _encode(line).decode()
+        facts = {"error": self.formatException(record.exc_info)} if record.exc_info else {}
+        return line(record.created, record.levelname.lower(), record.name, record.getMessage(), **facts)
 
 
 def set_up(level: str) -> None:

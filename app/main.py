@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -76,8 +77,16 @@ def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None
     encoded = openapi.encoded(OPERATIONS)
     failures = Failures(settings.failures_per_minute, settings.proxies)
     origins = frozenset(origin.encode() for origin in settings.origins)
-    page, provider = docs.render(msgspec.json.decode(encoded)), _provider(settings)
-    site = Site(Metrics(), encoded, page, runtime, failures=failures, provider=provider, origins=origins)
+    site = Site(
+        Metrics(),
+        encoded,
+        docs.render(msgspec.json.decode(encoded)),
+        runtime,
+        failures=failures,
+        admin_port=settings.admin_port,
+        provider=_provider(settings),
+        origins=origins,
+    )
     return Door(OPERATIONS, site, now_ms, Log(settings.log_level), lifespan)
 
 
@@ -101,6 +110,24 @@ class _Server(uvicorn.Server):
         self._site = door.site
         self._until = 0.0
         self._listening = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, on the operator's port too if there is one."""
+        await super().startup(sockets)
+        if self._site.admin_port is None:
+            return
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                lambda: GuardedProtocol(self.config, self.server_state, self.lifespan.state),
+                self.config.host,
+                self._site.admin_port,
+                backlog=self.config.backlog,
+            )
+        except OSError as error:
+            _log.error("ADMIN_PORT: %s", error)
+            await self.shutdown()
+            sys.exit(1)
+        self.servers.append(listener)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._site.closing:

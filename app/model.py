@@ -39,6 +39,7 @@ Scope = Literal[
     "config:write",
     "stats:read",
     "audit:read",
+    "keys:rotate",
 ]
 
 REASONS: Final[tuple[Reason, ...]] = (

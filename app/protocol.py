@@ -22,7 +22,8 @@ from app.api.request import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET
 from app.errors import BodyTooLarge, HeadersTooLarge, MalformedRequest, Problem, RequestTimeout, UriTooLong
 
 HEAD_SECONDS: Final = 5.0
-"""From the first byte of a request, or from the connection's beginning, to the end of its headers."""
+"""From the first byte of a request to the end of its headers. Without a byte a connection has the keep-alive time from
+its beginning too: load balancers open some ahead."""
 MAX_MESSAGE: Final = 1 << 20
 """Bytes of one request on the wire, whatever its body comes to: chunks of one byte, endless extensions and trailers."""
 _MAX_HEAD: Final = MAX_TARGET + 2 * MAX_HEADER_BYTES
@@ -33,7 +34,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.transport = Joined(transport, self.loop)  # type: ignore[assignment]
         self._heading, self._bytes = False, 0
-        self._since: float | None = self.loop.time()
+        self._since: float | None = None
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

@@ -17,7 +17,9 @@ from app.feed import Feed
 from app.keys import KeyRing, derive
 from app.operators import Operators
 from app.overview import Overview
+from app.quotas import Quotas
 from app.reader import Reader
+from app.replays import Replays
 from app.sessions import Sessions
 from app.settings import Settings
 from app.store.audit import AuditLog
@@ -26,8 +28,10 @@ from app.store.dashboard import DashboardSessions
 from app.store.doorbell import Doorbell
 from app.store.health import Vitals
 from app.store.log import EventLog
+from app.store.quotas import QuotaLedger
 from app.store.redis import RedisSessionStore
 from app.store.registry import RedisRegistry
+from app.store.replays import ReplayStore
 from app.store.statistics import Statistics
 from app.store.wire import Wire, open_wire
 from app.tenants import Tenants
@@ -45,6 +49,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     api_keys: ApiKeys
     audit: Audit
     operators: Operators
+    quotas: Quotas
+    replays: Replays
     keys: KeyRing
     overview: Overview
     registry: Registry
@@ -81,6 +87,8 @@ async def open_runtime(
         log, Doorbell(settings.redis_url), settings.retention_ms, lambda lost: upkeep.restore(lost, clock())
     )
     feed = Feed(log, settings.retention_ms, reader)
+    per_minute = (settings.verifies_per_minute, settings.reads_per_minute, settings.writes_per_minute)
+    quotas = Quotas(QuotaLedger(wire), *per_minute)
     sessions = Sessions(
         store=store,
         registry=registry,
@@ -110,6 +118,8 @@ async def open_runtime(
                 frozenset() if settings.oidc is None else settings.oidc.allowed,
                 *(derive(secret, "dashboard") for secret in settings.secrets),
             ),
+            quotas=quotas,
+            replays=Replays(ReplayStore(wire), *(derive(secret, "replays") for secret in settings.secrets)),
             keys=keys,
             overview=Overview(statistics, Vitals(wire), reader),
             registry=registry,
@@ -117,6 +127,7 @@ async def open_runtime(
         )
     finally:
         await feed.close()
+        await quotas.close()
         await sessions.flush()
         await api_keys.flush()
         await wire.close()

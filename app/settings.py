@@ -20,6 +20,7 @@ Network = IPv4Network | IPv6Network
 Environment = Literal["development", "production"]
 _TOPICS = frozenset({"version", "eviction", "persistence", "clock"})
 _URL_OPTIONS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_MOST = 60_000_000
 _SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
 
 
@@ -50,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     arq_redis_url: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
+    admin_port: int | None = None
     geoip_file: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     redis_timeout_ms: int = 2_000
@@ -59,6 +61,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     failures_per_minute: int = 300
     oidc: Oidc | None = None
     origins: frozenset[str] = frozenset()
+    verifies_per_minute: int = 0
+    reads_per_minute: int = 600_000
+    writes_per_minute: int = 600_000
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -82,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             issuer=_issuer(env, environment, port),
             host=env.get("HOST", "127.0.0.1"),
             port=port,
+            admin_port=_admin_port(env, port),
             geoip_file=_file(env, "HELLOJOHN_GEOIP_FILE"),
             log_level=_choice(  # type: ignore[arg-type]
                 env, "HELLOJOHN_LOG", ("debug", "info", "warning", "error"), "info"
@@ -93,6 +99,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             origins=_origins(env, "HELLOJOHN_ORIGINS"),
             failures_per_minute=_number(env, "HELLOJOHN_FAILURES_PER_MINUTE", 300, 0, 1_000_000),
             oidc=_oidc(env, environment),
+            verifies_per_minute=_number(env, "HELLOJOHN_VERIFIES_PER_MINUTE", 0, 0, _MOST),
+            reads_per_minute=_number(env, "HELLOJOHN_READS_PER_MINUTE", 600_000, 0, _MOST),
+            writes_per_minute=_number(env, "HELLOJOHN_WRITES_PER_MINUTE", 600_000, 0, _MOST),
         )
 
 
@@ -108,6 +117,11 @@ def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int
     if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
         raise SettingError(f"{name} must be a whole number from {low} to {high}")
     return int(text)
+
+
+def _admin_port(env: Mapping[str, str], port: int) -> int | None:
+    found = _number(env, "ADMIN_PORT", port, 1, 65_535)
+    return None if found == port else found
 
 
 def _url(env: Mapping[str, str], name: str, default: str | None) -> str:

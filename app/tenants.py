@@ -3,13 +3,13 @@ within `PROPAGATION_MS`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Final
 
 import msgspec
 
 from app import durations
-from app.errors import Conflict, TenantNotFound, ValidationError
+from app.errors import Conflict, PreconditionFailed, TenantNotFound, ValidationError
 from app.model import MAX_SESSIONS_PER_USER, PROPAGATION_MS, RETRY_MS, Policy, Rules, Tenant, new_id
 from app.recent import Recent
 from app.store.base import Registry, SessionStore
@@ -53,8 +53,9 @@ class Tenants:
         found = await self._registry.tenants(after, limit)
         return [tenant for tenant in found if tenant.deleted_at is None]
 
-    async def rename(self, tenant_id: str, name: str, now: int) -> Tenant:
-        return await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, name=name))
+    async def rename(self, tenant_id: str, name: str, now: int, versions: Container[int] | None = None) -> Tenant:
+        """Raises `PreconditionFailed` if the tenant is at none of `versions`."""
+        return await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, name=name), versions)
 
     async def delete(self, tenant_id: str, now: int) -> None:
         """End a tenant: its keys are refused and its sessions dead at once; the worker clears up. A try that failed
@@ -67,20 +68,38 @@ class Tenants:
         await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, deleted_at=now))
         await self._registry.mark_pending(tenant_id, now + 2 * PROPAGATION_MS)
 
-    async def set_policy(self, tenant_id: str, changes: dict[str, Any], now: int) -> Tenant:
-        """Merge `changes` (DESIGN §5) into the policy. Raises `ValidationError` and then changes nothing."""
+    async def bury(self, tenant_id: str) -> None:
+        """Forget a deleted tenant whose sessions are all gone. What stays is that its id was used and until when, and
+        its audit log. Repeatable."""
+        tenant = await self._registry.tenant(tenant_id)
+        if tenant is not None and tenant.deleted_at is not None:
+            left = Tenant(id=tenant.id, name="", created_at=tenant.created_at, deleted_at=tenant.deleted_at)
+            await self._registry.bury_tenant(msgspec.structs.replace(left, version=tenant.version + 1))
+            self._tenants.forget(tenant_id)
+
+    async def set_policy(
+        self, tenant_id: str, changes: dict[str, Any], now: int, versions: Container[int] | None = None
+    ) -> Tenant:
+        """Merge `changes` (DESIGN §5) into the policy. Raises `ValidationError`, and `PreconditionFailed` if the tenant
+        is at none of `versions`; both change nothing."""
         merged((await self.get(tenant_id, now)).policy, changes)
         await self._registry.mark_pending(tenant_id, now + RETRY_MS)
-        tenant = await self._change(tenant_id, lambda tenant: tenant.with_policy(merged(tenant.policy, changes), now))
+        tenant = await self._change(
+            tenant_id, lambda tenant: tenant.with_policy(merged(tenant.policy, changes), now), versions
+        )
         await self._registry.mark_pending(tenant_id, now + PROPAGATION_MS)
         return tenant
 
-    async def _change(self, tenant_id: str, change: Callable[[Tenant], Tenant]) -> Tenant:
-        """Read, change, write if nobody else wrote meanwhile; else again."""
+    async def _change(
+        self, tenant_id: str, change: Callable[[Tenant], Tenant], versions: Container[int] | None = None
+    ) -> Tenant:
+        """Read, change, write if nobody else wrote meanwhile; else again. `versions`: only one of these."""
         for _ in range(_ATTEMPTS):
             tenant = await self._registry.tenant(tenant_id)
             if tenant is None or tenant.deleted_at is not None:
                 raise TenantNotFound
+            if versions is not None and tenant.version not in versions:
+                raise PreconditionFailed
             changed = msgspec.structs.replace(change(tenant), version=tenant.version + 1)
             if await self._registry.put_tenant(changed):
                 self._tenants.forget(tenant_id)

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Final, cast
 
 from app.client.events import Event
-from app.model import MINUTE, SECOND, SHARDS, Reason, Rules
+from app.model import HOUR, MINUTE, SECOND, SHARDS, Reason, Rules
 from app.pace import Pace
 from app.store.base import Due, Registry, SessionStore
 from app.store.statistics import EVERYONE, Statistics
@@ -52,11 +52,16 @@ class Upkeep:
 
     async def apply_policies(self, now: int) -> int:
         """Walk the tenants whose policy changed, that were cut off or deleted: end, evict and re-score what that
-        concerns. Returns how many tenants were done."""
+        concerns; bury the deleted ones that have nothing left. Returns how many tenants were done."""
         pending = await self._registry.pending(now)
         for tenant_id, marks in pending.items():
-            if not await self._walk(tenant_id, now):
+            rules = await self._tenants.rules(tenant_id, now)
+            if not await self._walk(tenant_id, rules, now):
                 await self._registry.mark_pending(tenant_id, now + MINUTE + SECOND)
+            elif rules is None and await self._store.count_tenant(tenant_id, tombstones=True):
+                await self._registry.mark_pending(tenant_id, now + HOUR)
+            elif rules is None:
+                await self._tenants.bury(tenant_id)
             await self._registry.clear_pending(marks)
         return len(pending)
 
@@ -109,9 +114,8 @@ class Upkeep:
                 reason = cast(Reason, event.reason)
                 await self._store.revoke(event.tenant_id, event.session_id, reason, rules, now)
 
-    async def _walk(self, tenant_id: str, now: int) -> bool:
+    async def _walk(self, tenant_id: str, rules: Rules | None, now: int) -> bool:
         """Settle all of a tenant's sessions; True if no cut-off is left to remember."""
-        rules = await self._tenants.rules(tenant_id, now)
         if rules is None and await self._store.count_tenant(tenant_id):
             await self._store.cut_off(tenant_id, now, "worker")
         settled = True

@@ -138,8 +138,8 @@ class OracleStore:
     ) -> Page:
         return self._page(self._of(tenant_id), statuses, limit, before, rules, now)
 
-    async def count_tenant(self, tenant_id: str) -> int:
-        return sum(not row.ended for row in self._of(tenant_id))
+    async def count_tenant(self, tenant_id: str, tombstones: bool = False) -> int:
+        return sum(tombstones or not row.ended for row in self._of(tenant_id))
 
     async def rotate(self, rotation: Rotation, rules: Rules, now: int) -> Rotated:
         row = self._rows.get(rotation.session_id)

@@ -11,6 +11,7 @@ import msgspec
 from app.api.auth import Caller, Holder
 from app.api.body import Bodies
 from app.api.failures import Failures
+from app.api.sides import Side
 from app.audit import OPERATOR, Entry
 from app.errors import ConfirmationRequired, InsufficientScope, StoreUnavailable, ValidationError
 from app.model import Session, Tenant
@@ -30,14 +31,15 @@ CONTEXT: Final = "hellojohn"
 
 class Site(msgspec.Struct):
     """What lives as long as the process. `runtime` is missing before start-up and after shutdown;
-    `closing` once the process has been asked to end. `provider`: of OIDC, if there is one. `origins`: whose pages may
-    call for their end users."""
+    `closing` once the process has been asked to end; `admin_port`: of the operator's own listener, if there is one.
+    `provider`: of OIDC, if there is one. `origins`: whose pages may call for their end users."""
 
     metrics: Metrics
     document: bytes
     page: bytes
     runtime: Runtime | None = None
     closing: bool = False
+    admin_port: int | None = None
     bodies: Bodies = msgspec.field(default_factory=Bodies)
     failures: Failures = Failures()
     provider: Provider | None = None
@@ -52,15 +54,18 @@ class Site(msgspec.Struct):
 
 class Context(msgspec.Struct):
     """What the door knows about one request; the operation adds which one it is and whose. `status`: of the answer,
-    once it has begun to leave. `visit`: with a request that came by the dashboard's door. `shared`: headers that it
-    gets beside its own."""
+    once it has begun to leave. `side`: the listener that it came by, if there are two. `visit`: with a request that
+    came by the dashboard's door. `shared`: headers that the answer gets beside its own: for pages of other origins,
+    and on the caller's quota."""
 
     site: Site
     now: int
     request_id: str
+    side: Side | None = None
     headers: dict[bytes, bytes] = {}
     operation: Operation | None = None
     tenant_id: str | None = None
+    key_id: str | None = None
     status: int = 0
     visit: Visit | None = None
     shared: tuple[Header, ...] = ()

@@ -18,6 +18,7 @@ from app.api.dashboard import Dashboard, is_below
 from app.api.logs import Log
 from app.api.operation import Operation, WrongMethod, resources
 from app.api.problems import document, headers
+from app.api.sides import side_of
 from app.errors import NotFound, Problem
 
 Lifespan = Callable[["Door"], AbstractAsyncContextManager[None]]
@@ -40,6 +41,7 @@ class Door:
         paths = resources(operations)
         self._fixed = {resource.path: resource for resource in paths if "{" not in resource.path}
         self._dashboard = Dashboard(self._route)
+        self._words = frozenset(word for path in paths for word in path.path.split("/") if "{" not in word)
         self._router = Router(
             routes=[resource.route() for resource in paths],
             redirect_slashes=False,
@@ -51,7 +53,8 @@ class Door:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        context = Context(self.site, self._clock(), request.request_id(scope))
+        side = side_of(scope, self.site.admin_port)
+        context = Context(self.site, self._clock(), request.request_id(scope), side)
         scope[CONTEXT] = context
         begun = perf_counter()
         problem: Problem | None = None
@@ -66,7 +69,7 @@ class Door:
             problem = Problem()
         if problem is not None:
             await _refuse(problem, context, send)
-        self._note(context, scope["method"], perf_counter() - begun, problem)
+        self._note(context, scope, perf_counter() - begun, problem)
 
     async def _enter(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         request.check_target(scope)
@@ -86,18 +89,20 @@ class Door:
         # Paths without a variable skip the router, which tries its routes one after the other.
         await (fixed or self._router)(scope, receive, send)
 
-    def _note(self, context: Context, method: str, seconds: float, problem: Problem | None) -> None:
+    def _note(self, context: Context, scope: Scope, seconds: float, problem: Problem | None) -> None:
         operation, status = context.operation, context.status
         name = "none" if operation is None else operation.name
         self.site.metrics.answered(name, status, seconds)
         if self.log.wants(status):
             self.log.request(
+                context.now,
                 status,
-                time=context.now,
                 request_id=context.request_id,
-                method=method if operation else None,
+                method=request.known_method(scope),
+                path=request.path_class(scope, self._words) if operation is None else operation.path,
                 operation=name,
                 tenant_id=context.tenant_id,
+                key_id=context.key_id,
                 code=None if problem is None else problem.code,
                 ms=round(seconds * 1_000, 3),
             )

@@ -11,7 +11,7 @@ from app.api.operation import Operation, always
 from app.api.schema import NewApiKey, RotateApiKey
 from app.api.tenants import tenant_id
 from app.api.views import ApiKeyList, ApiKeyView, Rotated, SigningKeyList, SigningKeyView
-from app.errors import ApiKeyNotFound, Conflict, SigningKeyNotFound, TenantNotFound
+from app.errors import ApiKeyNotFound, Conflict, InsufficientScope, SigningKeyNotFound, TenantNotFound
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
@@ -31,9 +31,18 @@ async def create_api_key(call: Call) -> ApiKeyView:
 
 
 async def rotate_api_key(call: Call) -> ApiKeyView:
+    return await _rotate(call, tenant_id(call), _key_id(call))
+
+
+async def rotate_own_api_key(call: Call) -> ApiKeyView:
+    if call.caller.key is None:
+        raise InsufficientScope("keys:rotate")
+    return await _rotate(call, call.tenant.id, call.caller.key.id)
+
+
+async def _rotate(call: Call, tenant: str, old: str) -> ApiKeyView:
     body: RotateApiKey = call.body
-    old = _key_id(call)
-    view = ApiKeyView.new(*await call.runtime.api_keys.rotate(tenant_id(call), old, body.overlap, call.now))
+    view = ApiKeyView.new(*await call.runtime.api_keys.rotate(tenant, old, body.overlap, call.now))
     await call.audit("api_key.rotated", old, view.tenant_id, after={"successor": view.id, **_terms(view)})
     return view
 
@@ -120,6 +129,19 @@ OPERATIONS: Final = (
         answer=ApiKeyView,
         errors=(TenantNotFound, ApiKeyNotFound, Conflict),
         step_up=always,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/admin/api-keys/current/rotate",
+        name="rotateOwnApiKey",
+        summary="Make the successor of the key that asks; this answer alone shows it, the old one goes on for a while",
+        handler=rotate_own_api_key,
+        credential="key",
+        scope="keys:rotate",
+        status=201,
+        body=RotateApiKey,
+        answer=ApiKeyView,
+        errors=(ApiKeyNotFound, Conflict),
     ),
     Operation(
         method="DELETE",

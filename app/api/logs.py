@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from time import time
 from traceback import extract_tb
 from typing import Any, Final, Literal
 
-import msgspec
+from app.log import line
 
 Level = Literal["debug", "info", "warning", "error"]
 _FROM_STATUS: Final[dict[Level, int]] = {"debug": 0, "info": 400, "warning": 500, "error": 500}
@@ -19,23 +20,15 @@ class Log:
     def wants(self, status: int) -> bool:
         return status >= self._from
 
-    def request(self, status: int, **facts: Any) -> None:
-        level = "error" if status >= 500 else "info"
-        _write({"level": level, "event": "request", "status": status, **facts})
+    def request(self, now: int, status: int, **facts: Any) -> None:
+        """An answer with `status` to a request of `now` (ms)."""
+        _write(now / 1_000, "error" if status >= 500 else "info", "request", status=status, **facts)
 
     def failure(self, error: BaseException, request_id: str) -> None:
         """What went wrong and where; not the message, which could quote what a caller sent."""
         where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)]
-        _write(
-            {
-                "level": "error",
-                "event": "failure",
-                "error": type(error).__qualname__,
-                "request_id": request_id,
-                "where": where[-12:],
-            }
-        )
+        _write(time(), "error", "failure", error=type(error).__qualname__, request_id=request_id, where=where[-12:])
 
 
-def _write(line: dict[str, Any]) -> None:
-    sys.stderr.write(msgspec.json.encode(line).decode() + "\n")
+def _write(seconds: float, level: Level, message: str, **facts: Any) -> None:
+    sys.stderr.write(line(seconds, level, "app.api", message, **facts) + "\n")

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import msgspec
 
+from app import durations
 from app.api.auth import Credential
 from app.api.operation import Operation
 from app.api.operations import OPERATIONS
 from app.api.problems import MEDIA_TYPE, ProblemDocument
 from app.api.schema import SESSION_ID
 from app.errors import Problem
+from app.model import SECOND
 
 _VERSION: Final = "0.1.0"
 _REF: Final = "#/components/schemas/{name}"
@@ -49,8 +51,14 @@ _IDEMPOTENCY_HEADER: Final = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "A name for this call: repeated within a day it happens once, and gets the same answer",
     "schema": {"type": "string", "pattern": "^[!#-\\[\\]-~]{1,255}$"},
+}
+_IF_MATCH_HEADER: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the answer that this change is based on; without it the change is merged into what is",
+    "schema": {"type": "string", "pattern": '^(\\*|"v[1-9][0-9]{0,14}")$'},
 }
 
 
@@ -121,8 +129,18 @@ def _parameters(row: Operation, components: dict[str, Any]) -> list[dict[str, An
     if row.credential in ("key", "user", "key_or_admin", "optional_key"):
         found.append(_TENANT_HEADER)
     if row.repeatable:
-        found.append(_IDEMPOTENCY_HEADER)
+        found.append({**_IDEMPOTENCY_HEADER, "description": _repeated(row)})
+    if row.conditional:
+        found.append(_IF_MATCH_HEADER)
     return found
+
+
+def _repeated(row: Operation) -> str:
+    """What an `Idempotency-Key` does."""
+    if not row.kept_ms:
+        return "A name for this call: repeated within a day it happens once, and gets the same answer"
+    kept = durations.text(row.kept_ms // SECOND)
+    return f"With an API key, a name for this call: repeated within {kept} it happens once, and gets the same answer"
 
 
 def _pattern(name: str, row: Operation) -> str:

@@ -15,6 +15,9 @@ from app.api import request, strict_json
 from app.api.answer import begin, respond
 from app.api.auth import NOBODY, Credential, identify
 from app.api.call import CONTEXT, Call, Context, Reply, Stream
+from app.api.quotas import charge
+from app.api.request import idempotency_key
+from app.api.sides import OF_CREDENTIAL, Sides, check_caller
 from app.errors import (
     BodyTooLarge,
     HeadersTooLarge,
@@ -24,7 +27,9 @@ from app.errors import (
     MalformedRequest,
     MethodNotAllowed,
     MissingToken,
+    NotFound,
     Problem,
+    RateLimited,
     RequestTimeout,
     SessionExpired,
     SessionRevoked,
@@ -37,6 +42,7 @@ from app.errors import (
     ValidationError,
 )
 from app.model import Scope
+from app.quotas import CallClass
 
 Handler = Callable[[Call], Awaitable[Any]]
 
@@ -53,11 +59,11 @@ def never(body: Any) -> bool:
 
 _KEY: Final = (MissingToken, InvalidApiKey, InvalidToken, TokenExpired, TooManyFailures, InsufficientScope)
 _REFUSALS: Final[dict[Credential, tuple[type[Problem], ...]]] = {
-    "key": (*_KEY, TenantMismatch),
+    "key": (*_KEY, RateLimited, TenantMismatch),
     "user": (*_KEY, SessionRevoked, SessionExpired, TenantMismatch),
     "admin": _KEY,
-    "key_or_admin": (*_KEY, TenantMismatch),
-    "optional_key": (InvalidApiKey, TooManyFailures, InsufficientScope, TenantMismatch),
+    "key_or_admin": (*_KEY, RateLimited, TenantMismatch),
+    "optional_key": (InvalidApiKey, TooManyFailures, RateLimited, InsufficientScope, TenantMismatch),
     "none": (),
 }
 _encode: Final = msgspec.json.Encoder().encode
@@ -67,8 +73,10 @@ _STALLED_S: Final = 30
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Who may call: `credential`, and with an API key its `scope`. `body`, `query` and `answer` are structs; `errors`
-    are those of the handler alone. `repeatable`: takes an `Idempotency-Key`. `step_up`: with which bodies the dashboard
-    wants a fresh sign-in first."""
+    are those of the handler alone. `repeatable`: takes an `Idempotency-Key`; `kept_ms`: and for so long the door gives
+    an API key the first answer again, without asking the handler. `conditional`: takes an `If-Match`.
+    `side`: the listeners that serve it, where the credential does not say it. `step_up`: with which bodies the
+    dashboard wants a fresh sign-in first."""
 
     method: str
     path: str
@@ -85,6 +93,20 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[type[Problem], ...] = ()
     repeatable: bool = False
     step_up: Callable[[Any], bool] = never
+    kept_ms: int = 0
+    conditional: bool = False
+    side: Sides | None = None
+
+    @property
+    def sides(self) -> Sides:
+        return OF_CREDENTIAL[self.credential] if self.side is None else self.side
+
+    @property
+    def kind(self) -> CallClass:
+        """Which of an API key's quotas a call is charged to."""
+        if self.scope == "sessions:verify":
+            return "verify"
+        return "read" if self.method == "GET" else "write"
 
     @property
     def problems(self) -> list[type[Problem]]:
@@ -108,20 +130,38 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             runtime = context.site.running
             headers, holder = context.headers, context.holder
             caller = await identify(self.credential, self.scope, headers, runtime, context.now, holder)
+            check_caller(caller, context.side)
         if caller.tenant is not None:
             context.tenant_id = caller.tenant.id
+        if caller.key is not None:
+            context.key_id = caller.key.id
+            charge(context, caller.key.id, self.kind)
         query = self._query(scope["query_string"])
-        body = None
+        raw, body = b"", None
         if self.body is not None:
             raw = await context.site.bodies.read(context.headers, receive)
             body = strict_json.shaped(strict_json.parse(raw), self.body)
         if context.visit is not None and self.step_up(body):
             context.visit.step_up()
-        answer = await self.handler(Call(context, caller, scope.get("path_params", {}), query, body))
+        call = Call(context, caller, scope.get("path_params", {}), query, body)
+        answer = await (self._once(call, raw) if self.kept_ms else self.handler(call))
         if isinstance(answer, Stream):
             await _pour(answer, context, receive, send)
         else:
             await respond(send, context, self._reply(answer))
+
+    async def _once(self, call: Call, raw: bytes) -> Any:
+        """The handler's answer, or with an `Idempotency-Key` the one that this API key got before. The draft's §2.2
+        leaves it to us what two requests must have in common to be the same: here, the bytes of their bodies."""
+        key, named = call.caller.key, idempotency_key(call.context.headers)
+        if key is None or named is None:
+            return await self.handler(call)
+
+        async def act() -> bytes:
+            return _encode(await self.handler(call))
+
+        scope = (key.tenant_id, key.id, self.name, named)
+        return Reply(await call.runtime.replays.once(scope, raw, self.kept_ms, act), status=self.status)
 
     def _reply(self, answer: Any) -> Reply:
         if isinstance(answer, Reply):
@@ -150,8 +190,12 @@ class Resource:
         if "GET" in self._by_method:
             self._by_method["HEAD"] = self._by_method["GET"]
         self.allow = ", ".join(sorted(self._by_method))
+        self._sides = frozenset(side for operation in operations for side in operation.sides)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        side = scope[CONTEXT].side
+        if side is not None and side not in self._sides:
+            raise NotFound
         operation = self._by_method.get(scope["method"])
         if operation is None:
             raise WrongMethod(self.allow)

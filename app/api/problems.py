@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from app.api.call import Header
-from app.errors import InsufficientScope, MissingToken, Problem, TooManyFailures
+from app.errors import InsufficientScope, MissingToken, Problem, RateLimited, TooManyFailures
 
 MEDIA_TYPE: Final = "application/problem+json"
 _CHALLENGE: Final = b'Bearer realm="hellojohn"'
@@ -49,7 +49,7 @@ def headers(problem: Problem) -> list[Header]:
         found.append((b"www-authenticate", _CHALLENGE + b', error="insufficient_scope"' + needed))
     elif problem.status == 503:
         found.append((b"retry-after", b"1"))
-    elif isinstance(problem, TooManyFailures):
+    elif isinstance(problem, (TooManyFailures, RateLimited)):
         found.append((b"retry-after", b"%d" % problem.retry_after))
     elif problem.status in (408, 413, 431):
         found.append((b"connection", b"close"))

@@ -12,6 +12,7 @@ import msgspec
 from app.api.call import Call, Reply
 from app.api.docs import STYLE
 from app.api.operation import Operation
+from app.api.sides import ADMIN
 from app.api.views import Health, Jwks, ServerMetadata
 from app.errors import StoreUnavailable
 
@@ -132,6 +133,7 @@ OPERATIONS: Final = (
         summary="Metrics for Prometheus",
         handler=metrics,
         credential="none",
+        side=ADMIN,
         media_type="text/plain",
     ),
     Operation(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from http import HTTPMethod
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -25,15 +26,21 @@ _SINGLE: Final = frozenset(
         b"content-type",
         b"host",
         b"idempotency-key",
+        b"if-match",
         b"if-none-match",
         b"transfer-encoding",
         b"x-tenant-id",
     }
 )
+_METHODS: Final = frozenset(method.value for method in HTTPMethod)
+_MAX_PIECES: Final = 6
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=\[\]:-]*", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _IDEMPOTENCY_KEY: Final = re.compile(rb'"?([!#-\[\]-~]{1,255})"?', re.ASCII)
+
+_ENTITY_TAGS: Final = re.compile(rb'(?:W/)?"[!#-~]{0,128}"(?:[ \t]*,[ \t]*(?:W/)?"[!#-~]{0,128}"){0,31}', re.ASCII)
+_OWN_TAG: Final = re.compile(rb'(?<!W/)"v([1-9][0-9]{0,14})"', re.ASCII)
 
 
 def request_id(scope: Scope) -> str:
@@ -47,6 +54,17 @@ def request_id(scope: Scope) -> str:
 def _new_id() -> str:
     """A name, not a secret: it needs no system call."""
     return f"{random.getrandbits(128):032x}"
+
+
+def known_method(scope: Scope) -> str:
+    """For the log: what is no method of HTTP was made up by the caller."""
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def path_class(scope: Scope, words: Container[str]) -> str:
+    """For the log: a path that no operation has, with a star for each piece that is not one of our own `words`."""
+    pieces = scope["path"].split("/", _MAX_PIECES)[1:]
+    return "".join(f"/{piece}" if piece in words else "/*" for piece in pieces)
 
 
 def headers(scope: Scope) -> dict[bytes, bytes]:
@@ -87,6 +105,19 @@ def idempotency_key(headers: dict[bytes, bytes]) -> str | None:
     if form is None:
         raise MalformedRequest("Idempotency-Key must be 1-255 visible ASCII characters", field="Idempotency-Key")
     return form[1].decode()
+
+
+def if_match(headers: dict[bytes, bytes]) -> frozenset[int] | None:
+    """The versions that `If-Match` names (RFC 9110 §13.1.1); `None` where any will do. A weak tag matches nothing.
+
+    Raises `MalformedRequest`.
+    """
+    sent = headers.get(b"if-match", b"*")
+    if sent == b"*":
+        return None
+    if _ENTITY_TAGS.fullmatch(sent) is None:
+        raise MalformedRequest("If-Match must be * or a list of quoted entity tags", field="If-Match")
+    return frozenset(int(number) for number in _OWN_TAG.findall(sent))
 
 
 def check_target(scope: Scope) -> None:

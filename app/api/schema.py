@@ -21,9 +21,11 @@ SESSION_ID: Final = "ses_0[0-9A-HJKMNP-TV-Z]{25}"
 Identifier = Annotated[str, Meta(pattern=r"^[!-~]{1,128}$(?!\n)", description="1-128 visible ASCII characters")]
 UserAgent = Annotated[str, Meta(description=f"kept up to {MAX_USER_AGENT} characters")]
 IpAddress = Annotated[str, Meta(max_length=45, description="IPv4 or IPv6, without a zone id")]
-Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")]
-DeviceType = Annotated[str, Meta(pattern=r"^[!-~]{1,32}$(?!\n)")]
-Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}$(?!\n)")]
+Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="two capital letters, ISO 3166-1 alpha-2")]
+DeviceType = Annotated[str, Meta(pattern=r"^[!-~]{1,32}$(?!\n)", description="1-32 visible ASCII characters")]
+Name = Annotated[
+    str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}$(?!\n)", description="1-128 characters, no control characters")
+]
 AnyId = Annotated[str, Meta(max_length=64, examples=["ses_01HQ3V9K7M2N4P6R8T0W2Y4ABC"])]
 SessionId = Annotated[AnyId, Meta(extra_json_schema={"pattern": f"^{SESSION_ID}$"})]
 Limit = Annotated[int, Meta(ge=1, le=100)]

@@ -33,7 +33,7 @@ from app.errors import (
     SessionRevoked,
     TenantNotFound,
 )
-from app.model import is_session_id
+from app.model import DAY, HOUR, is_session_id
 
 
 async def create(call: Call) -> IssuedView:
@@ -182,7 +182,16 @@ OPERATIONS: Final = (
         scope="sessions:write",
         body=Refresh,
         answer=IssuedView,
-        errors=(RefreshTokenInvalid, RefreshTokenReused, SessionRevoked, SessionExpired),
+        errors=(
+            RefreshTokenInvalid,
+            RefreshTokenReused,
+            SessionRevoked,
+            SessionExpired,
+            IdempotencyKeyReused,
+            Conflict,
+        ),
+        repeatable=True,
+        kept_ms=HOUR,
     ),
     Operation(
         method="POST",
@@ -194,7 +203,9 @@ OPERATIONS: Final = (
         scope="sessions:write",
         body=RevokeSessions,
         answer=Revoked,
-        errors=(TenantNotFound,),
+        errors=(TenantNotFound, IdempotencyKeyReused, Conflict),
+        repeatable=True,
+        kept_ms=DAY,
         step_up=tenant_wide,
     ),
     Operation(

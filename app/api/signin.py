@@ -8,11 +8,12 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 from msgspec.structs import replace
 
-from app.api.auth import holder_of
+from app.api.auth import Caller, holder_of
 from app.api.call import Call, Header, Reply
 from app.api.limits import rfc3339
 from app.api.operation import Operation
 from app.api.schema import Request
+from app.api.sides import check_caller
 from app.api.views import Answer
 from app.api.visit import COOKIE, Visit, caller_of, token
 from app.errors import InvalidApiKey, MissingToken
@@ -94,6 +95,7 @@ async def create(call: Call) -> Reply:
 async def begin(call: Call, identity: Identity, proven_at: int, old: str | None) -> Reply:
     """A session for whoever has proven to be this, in place of an old one, and on record."""
     operators = call.runtime.operators
+    check_caller(Caller("key" if identity.credential == "key" else "admin"), call.context.side)
     value = await operators.sign_in(identity, call.now, proven_at)
     operator = await operators.find(value, call.now)
     await operators.sign_out(old)

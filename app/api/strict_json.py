@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -17,6 +18,7 @@ MAX_DEPTH: Final = 16
 MAX_INTEGER: Final = 2**53 - 1
 _PLACE: Final = re.compile(r" - at `(?:key in `)?\$\.?([^`]*)`")
 _NAME: Final = re.compile(r"(?:required|unknown) field `([^`]*)`")
+_FORM: Final = re.compile(r"Expected `str` matching regex (.*)", re.DOTALL)
 _SHOWN: Final = re.compile(r"\w{1,40}", re.ASCII)
 
 
@@ -48,8 +50,29 @@ def shaped(value: Any, shape: type[Shape]) -> Shape:
             raise ValidationError("Object contains an unknown field") from None
         inside = [part for part in (place and place[1], name and name[1]) if part]
         field = ".".join(inside) or None
-        reason = message[: place.start()] if place else message
+        reason = _FORM.sub(lambda form: _rule(shape, form[1]), message[: place.start()] if place else message)
         raise ValidationError(f"{field}: {reason}" if field else reason, field=field) from None
+
+
+def _rule(shape: Any, quoted: str) -> str:
+    """What a text must be, in the words that the document has for its pattern. `quoted`: as msgspec quotes it."""
+    words = {repr(pattern): text for pattern, text in described(shape).items()}.get(quoted)
+    return f"must be {words}" if words else "has not the form that the document describes"
+
+
+@cache
+def described(shape: Any) -> dict[str, str]:
+    """The patterns in a shape, each with its description."""
+    found, left = dict[str, str](), [msgspec.inspect.type_info(shape)]
+    while left:
+        node: Any = left.pop()
+        if isinstance(node, msgspec.inspect.Metadata) and getattr(node.type, "pattern", None):
+            found[node.type.pattern] = (node.extra_json_schema or {}).get("description", "")  # type: ignore[attr-defined]
+        if isinstance(node, msgspec.Struct):
+            left += [getattr(node, name) for name in node.__struct_fields__]
+        elif isinstance(node, tuple):
+            left += node
+    return found
 
 
 def shown(name: str) -> str | None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from app.api.auth import is_tenant_id
-from app.api.call import Call
+from app.api.call import Call, Reply
 from app.api.operation import Operation, always
+from app.api.request import if_match
 from app.api.schema import ConfigChange, PageQuery, TenantName
 from app.api.views import ConfigView, Pagination, TenantPage, TenantView
-from app.errors import Conflict, TenantNotFound, ValidationError
+from app.errors import Conflict, PreconditionFailed, TenantNotFound, ValidationError
 from app.model import Tenant
 from app.sessions import Stats
 
 
-async def own_config(call: Call) -> ConfigView:
-    return ConfigView.of(call.tenant)
+async def own_config(call: Call) -> Reply:
+    return _versioned(call.tenant, ConfigView.of(call.tenant))
 
 
-async def change_own_config(call: Call) -> ConfigView:
+async def change_own_config(call: Call) -> Reply:
     return await _change_policy(call, call.tenant.id)
 
 
@@ -48,16 +51,18 @@ async def create(call: Call) -> TenantView:
     return view
 
 
-async def get(call: Call) -> TenantView:
-    return TenantView.of(await call.runtime.tenants.get(tenant_id(call), call.now))
+async def get(call: Call) -> Reply:
+    found = await call.runtime.tenants.get(tenant_id(call), call.now)
+    return _versioned(found, TenantView.of(found))
 
 
-async def rename(call: Call) -> TenantView:
+async def rename(call: Call) -> Reply:
     body: TenantName = call.body
+    versions = if_match(call.context.headers)
     before = await call.runtime.tenants.get(tenant_id(call), call.now)
-    view = TenantView.of(await call.runtime.tenants.rename(before.id, body.name, call.now))
-    await call.audit("tenant.renamed", view.id, view.id, {"name": before.name}, {"name": view.name})
-    return view
+    after = await call.runtime.tenants.rename(before.id, body.name, call.now, versions)
+    await call.audit("tenant.renamed", after.id, after.id, {"name": before.name}, {"name": after.name})
+    return _versioned(after, TenantView.of(after))
 
 
 async def delete(call: Call) -> None:
@@ -67,21 +72,29 @@ async def delete(call: Call) -> None:
     await call.audit("tenant.deleted", tenant_id(call))
 
 
-async def config(call: Call) -> ConfigView:
-    return ConfigView.of(await call.runtime.tenants.get(tenant_id(call), call.now))
+async def config(call: Call) -> Reply:
+    found = await call.runtime.tenants.get(tenant_id(call), call.now)
+    return _versioned(found, ConfigView.of(found))
 
 
-async def change_config(call: Call) -> ConfigView:
+async def change_config(call: Call) -> Reply:
     return await _change_policy(call, tenant_id(call))
 
 
-async def _change_policy(call: Call, tenant_id: str) -> ConfigView:
+async def _change_policy(call: Call, tenant_id: str) -> Reply:
     """`before` is as this process knew it, up to half a second old."""
     body: ConfigChange = call.body
+    versions = if_match(call.context.headers)
     before = ConfigView.of(await call.runtime.tenants.get(tenant_id, call.now))
-    after = ConfigView.of(await call.runtime.tenants.set_policy(tenant_id, body.changes(), call.now))
+    tenant = await call.runtime.tenants.set_policy(tenant_id, body.changes(), call.now, versions)
+    after = ConfigView.of(tenant)
     await call.audit("config.changed", tenant_id, tenant_id, before, after)
-    return after
+    return _versioned(tenant, after)
+
+
+def _versioned(tenant: Tenant, view: msgspec.Struct) -> Reply:
+    """With the version of the tenant, name and policy together, as a strong entity tag (RFC 9110 §8.8.3)."""
+    return Reply(msgspec.json.encode(view), headers=((b"etag", b'"v%d"' % tenant.version),))
 
 
 def tenant_id(call: Call) -> str:
@@ -114,7 +127,8 @@ OPERATIONS: Final = (
         scope="config:write",
         body=ConfigChange,
         answer=ConfigView,
-        errors=(TenantNotFound, Conflict),
+        errors=(TenantNotFound, PreconditionFailed, Conflict),
+        conditional=True,
     ),
     Operation(
         method="GET",
@@ -168,7 +182,8 @@ OPERATIONS: Final = (
         credential="admin",
         body=TenantName,
         answer=TenantView,
-        errors=(TenantNotFound, Conflict),
+        errors=(TenantNotFound, PreconditionFailed, Conflict),
+        conditional=True,
     ),
     Operation(
         method="DELETE",
@@ -200,6 +215,7 @@ OPERATIONS: Final = (
         credential="admin",
         body=ConfigChange,
         answer=ConfigView,
-        errors=(TenantNotFound, Conflict),
+        errors=(TenantNotFound, PreconditionFailed, Conflict),
+        conditional=True,
     ),
 )

@@ -168,8 +168,8 @@ class SessionStore(Protocol):
     ) -> Page:
         """A tenant's sessions, newest first; a page may be short and still have `more`."""
 
-    async def count_tenant(self, tenant_id: str) -> int:
-        """How many sessions of a tenant have not been recorded as ended."""
+    async def count_tenant(self, tenant_id: str, tombstones: bool = False) -> int:
+        """How many sessions of a tenant have not been recorded as ended; with `tombstones` those that have, too."""
 
     async def rotate(self, rotation: Rotation, rules: Rules, now: int) -> Rotated:
         """Exchange a refresh token by the protocol of DESIGN §4, in one round trip. Counts as activity."""
@@ -243,6 +243,10 @@ class Registry(Protocol):
 
     async def tenants(self, after: str, limit: int) -> list[Tenant]:
         """By id, those above `after`."""
+
+    async def bury_tenant(self, tenant: Tenant) -> bool:
+        """Of a tenant that was deleted, keep this record and nothing else: its API keys go, a hundred in one act, and
+        it is listed no more. False if its stored version is not `tenant.version - 1`. Repeatable."""
 
     async def put_api_key(self, key: ApiKey) -> None: ...
 

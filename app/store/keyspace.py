@@ -70,6 +70,14 @@ def api_key_uses(tenant_id: str) -> str:
     return f"hj:apikeyuses:{tenant_id}"
 
 
+def quota(name: str) -> str:
+    return f"hj:quota:{name}"
+
+
+def replay(name: str) -> str:
+    return f"hj:replay:{name}"
+
+
 def audit(name: str) -> str:
     return f"hj:audit:{name}"
 

@@ -169,9 +169,9 @@ class RedisSessionStore:
     ) -> Page:
         return await listing.of_tenant(self._wire, self.get, tenant_id, statuses, limit, before, rules, now)
 
-    async def count_tenant(self, tenant_id: str) -> int:
-        keys = [keyspace.tenant_index(shard, tenant_id) for shard in range(SHARDS)]
-        return sum(await asyncio.gather(*(self._wire.call(key, "ZCOUNT", key, 1, "+inf") for key in keys)))
+    async def count_tenant(self, tenant_id: str, tombstones: bool = False) -> int:
+        keys, low = [keyspace.tenant_index(shard, tenant_id) for shard in range(SHARDS)], "-inf" if tombstones else 1
+        return sum(await asyncio.gather(*(self._wire.call(key, "ZCOUNT", key, low, "+inf") for key in keys)))
 
     async def rotate(self, rotation: Rotation, rules: Rules, now: int) -> Rotated:
         args: Flat = [rules.limit, rules.grace, rotation.generation, rotation.digest]

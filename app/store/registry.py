@@ -17,6 +17,7 @@ from app.store.wire import Script, Wire
 
 _MARKS: Final = 1_000
 _ATTEMPTS: Final = 10
+_AT_ONCE: Final = 100
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 _PUT_TENANT: Final = Script.of(
@@ -72,6 +73,16 @@ class RedisRegistry:
         ids = await self._wire.call(keyspace.TENANTS, "ZRANGE", keyspace.TENANTS, low, "+", "BYLEX", "LIMIT", 0, limit)
         found = await asyncio.gather(*(self.tenant(tenant_id.decode()) for tenant_id in ids))
         return [tenant for tenant in found if tenant is not None]
+
+    async def bury_tenant(self, tenant: Tenant) -> bool:
+        index, uses = keyspace.tenant_api_keys(tenant.id), keyspace.api_key_uses(tenant.id)
+        while ids := await self._wire.call(index, "ZRANGE", index, 0, _AT_ONCE - 1):
+            keys = [keyspace.api_key(key_id.decode()) for key_id in ids]
+            await asyncio.gather(*(self._wire.call(key, "DEL", key) for key in keys))
+            await self._wire.call(index, "ZREM", index, *ids)
+        await self._wire.call(uses, "DEL", uses)
+        await self._wire.call(keyspace.TENANTS, "ZREM", keyspace.TENANTS, tenant.id)
+        return await self.put_tenant(tenant)
 
     async def put_api_key(self, key: ApiKey) -> None:
         index, own = keyspace.tenant_api_keys(key.tenant_id), keyspace.api_key(key.id)

@@ -102,6 +102,27 @@ async def test_a_successor_lives_as_long_as_its_parent_did_and_never_lengthens_i
     assert (await desk.listed())[old["id"]]["expires_at"] == old["expires_at"]
 
 
+async def test_a_backend_replaces_its_own_key_and_no_other(desk: Desk) -> None:
+    def own(key: dict[str, Any], **json: Any) -> Any:
+        return desk.http.post("/v1/admin/api-keys/current/rotate", json=json, headers=bearer(key["key"]))
+
+    old, other = await desk.make(scopes=["keys:rotate", "sessions:read"]), await desk.make(scopes=["sessions:read"])
+    new = (await own(old, overlap="1h")).json()
+    assert (new["name"], new["scopes"]) == (old["name"], old["scopes"])
+    refused = await own(other)
+    assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
+    desk.now += HOUR
+    assert [await desk.works(key) for key in (old, new, other)] == [401, 200, 200]
+    assert (await own(old)).status_code == 401
+
+
+async def test_keys_that_replace_themselves_do_not_pile_up(desk: Desk) -> None:
+    key = await desk.make()
+    for _ in range(2 * MAX_KEYS - 1):
+        assert (await desk.ask("POST", f"/{key['id']}/rotate", overlap="90d")).status_code == 201
+    assert (await desk.ask("POST", f"/{key['id']}/rotate", overlap="90d")).status_code == 409
+
+
 async def test_a_rotated_key_can_still_be_revoked_at_once(desk: Desk) -> None:
     old = await desk.make()
     await desk.ask("POST", f"/{old['id']}/rotate", overlap="1h")

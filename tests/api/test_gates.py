@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -10,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from app.api.failures import Failures
 from app.errors import InvalidApiKey, TokenExpired, TooManyFailures
-from app.protocol import HEAD_SECONDS
+from app.protocol import HEAD_SECONDS, GuardedProtocol
 from tests.service import Api, Backend
 
 HOST = b"Host: sessions.example\r\n"
@@ -232,11 +236,12 @@ def test_an_answer_never_comes_before_that_of_an_earlier_request(api: Api) -> No
 
 @pytest.mark.slow
 def test_slow_clients_are_let_go_and_others_notice_nothing(api: Api) -> None:
-    """A head byte by byte, a body byte by byte, line breaks, nothing at all: each ends by its deadline."""
+    """A head byte by byte, a body byte by byte, line breaks: each ends by its deadline. Who has sent nothing yet is
+    served when a request comes after all."""
     body = POST + HOST + JSON + b"Content-Length: 60000\r\n" + END
     early = b"GET /v1/sessions HTTP/1.1\r\n" + HOST + b"Content-Length: 60000\r\n" + END
     stories = {"head": (b"", GET, 408), "field": (GET + HOST, b"X: " + b"a" * 99, 408), "breaks": (b"", END * 99, None)}
-    stories |= {"body": (body, b" " * 99, 408), "ignored body": (early, b" " * 99, 401), "nothing": (b"", b"", None)}
+    stories |= {"body": (body, b" " * 99, 408), "ignored body": (early, b" " * 99, 401)}
 
     def tell(name: str) -> tuple[str, float, bytes]:
         first, rest, _ = stories[name]
@@ -245,7 +250,7 @@ def test_slow_clients_are_let_go_and_others_notice_nothing(api: Api) -> None:
             line.drip(rest, 0.2)
             return name, time.monotonic() - line.opened, line.rest()
 
-    with ThreadPoolExecutor(len(stories)) as pool:
+    with ThreadPoolExecutor(len(stories)) as pool, Line(api) as silent:
         telling = [pool.submit(tell, name) for name in stories]
         quick = []
         while not all(story.done() for story in telling):
@@ -253,12 +258,33 @@ def test_slow_clients_are_let_go_and_others_notice_nothing(api: Api) -> None:
             assert api.http.get("/livez").status_code == 200
             quick.append(time.monotonic() - began)
             time.sleep(0.05)
+        assert time.monotonic() - silent.opened > HEAD_SECONDS + 1
+        silent.send(GET + HOST + END)
+        assert silent.answer()[0] == 200
     assert max(quick) < 1.0
     for name, seconds, answer in (story.result() for story in telling):
         status = stories[name][2]
         assert answer.startswith(b"HTTP/1.1 %d" % status if status else b""), name
         assert bool(answer) == bool(status), name
         assert seconds < (20 if name == "body" else HEAD_SECONDS + 12), name
+
+
+async def test_a_connection_that_stays_silent_is_closed_after_the_keep_alive_time() -> None:
+    config = uvicorn.Config(application, http=GuardedProtocol, timeout_keep_alive=1, lifespan="off")
+    config.load()
+    state, loop = ServerState(), asyncio.get_running_loop()
+    server = await loop.create_server(lambda: GuardedProtocol(config, state, {}), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    began = loop.time()
+    assert await reader.read() == b""
+    assert 0.9 < loop.time() - began < 5
+    writer.close()
+    server.close()
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Never called: nothing is asked of it."""
+    raise AssertionError(scope)
 
 
 def test_guesses_are_limited_and_never_lock_the_holder_out(api: Api, backend: Backend) -> None:

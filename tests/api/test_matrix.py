@@ -178,6 +178,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "rotateApiKey": (
         Row(ADMIN, 201, on_api_key(TENANTS + "/{}/api-keys/{}/rotate", overlap="1h"), None, NO_KEY, TENANT_BOUND),
     ),
+    "rotateOwnApiKey": (Row(KEY, 201, at("/v1/admin/api-keys/current/rotate", overlap="90d"), "keys:rotate"),),
     "revokeApiKey": (Row(ADMIN, 204, on_api_key(TENANTS + "/{}/api-keys/{}"), None, NO_KEY, TENANT_BOUND),),
     "listSigningKeys": (Row(ADMIN, 200, at("/v1/admin/signing-keys")),),
     "rotateSigningKey": (Row(ADMIN, 200, at("/v1/admin/signing-keys/rotate")),),
@@ -191,6 +192,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "getMetrics": (Row(ANYONE, 200, at("/metrics")),),
     "getDocument": (Row(ANYONE, 200, at("/openapi.json")),),
     "getDocumentation": (Row(ANYONE, 200, at("/docs")),),
+    "getEmbed": (Row(ANYONE, 200, at("/embed/devices.js")),),
 }
 SHARED = ("getJwks", "getServerMetadata", "getDocument")
 KINDS = {"key": KEY, "user": USER, "admin": ADMIN, "key_or_admin": BOTH, "optional_key": ANYONE, "none": ANYONE}
@@ -316,7 +318,7 @@ def tell_apart(
 
 
 def said(answer: httpx.Response) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """All of an answer but its request id."""
+    """All of an answer but its request id, and how many calls the caller has left."""
     body = answer.json() if answer.content and "json" in answer.headers["content-type"] else {}
-    headers = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
+    headers = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "ratelimit")}
     return answer.status_code, {name: value for name, value in body.items() if name != "request_id"}, headers

@@ -79,8 +79,8 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(redis_url: str) -> AsyncIterator[World]:
-    settings = Settings.from_env(environment(redis_url, HELLOJOHN_ISSUER="https://sessions.example"))
+async def a_world(redis_url: str, **more: str) -> AsyncIterator[World]:
+    settings = Settings.from_env(environment(redis_url, HELLOJOHN_ISSUER="https://sessions.example", **more))
     now = now_ms()
     async with open_runtime(settings, lambda: now) as runtime:
         door = Door(OPERATIONS, Site(Metrics(), b"{}", b"", runtime), lambda: now, Log("error"))

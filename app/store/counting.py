@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from typing import Final
 
+from app.census import KINDS
 from app.client.shards import SHARDS, TAGS
 from app.model import Session
 from app.store import keyspace
@@ -18,6 +19,8 @@ from app.store.wire import Wire
 
 _SHARD_OF: Final = {f"{{{tag}}}": shard for shard, tag in enumerate(TAGS)}
 _AT_ONCE: Final = 64
+_IN_ONE_ACT: Final = 5_000
+_PAGE: Final = 1_000
 _FIELDS: Final = ("user", "user1", "exp", "act")
 
 
@@ -29,17 +32,18 @@ async def collect(wire: Wire) -> list[Count]:
     )
 
 
-async def recount(wire: Wire) -> Recount:
-    """Each tenant's part of a shard in one act, so that what is found there is true of one moment."""
+async def recount(wire: Wire, in_one_act: int = _IN_ONE_ACT) -> Recount:
+    """Each tenant's part of a shard in one act, so that what is found there is true of one moment. One that is too
+    large for an act is read page by page: what begins or ends there meanwhile may be counted twice or not at all."""
     living: dict[str, Counter[int]] = defaultdict(Counter)
     taken: list[list[bytes]] = []
 
     async def one(key: str) -> None:
         _, tag, _, tenant_id = key.split(":", 3)
         counts = keyspace.counts(_SHARD_OF[tag])
-        kinds, fields = await wire.script(SCRIPTS["recount"], [key, counts], [tenant_id])
+        kinds, fields = await wire.script(SCRIPTS["recount"], [key, counts], [tenant_id, in_one_act])
         taken.append(fields)
-        living[tenant_id].update(dict(zip(kinds[::2], kinds[1::2], strict=True)))
+        living[tenant_id].update(dict(zip(kinds[::2], kinds[1::2], strict=True)) if kinds else await _paged(wire, key))
 
     seen: set[bytes] = set()
     async for page in wire.scan("hj:{*}:tenant:*"):
@@ -48,6 +52,19 @@ async def recount(wire: Wire) -> Recount:
         for first in range(0, len(new), _AT_ONCE):
             await asyncio.gather(*(one(key.decode()) for key in new[first : first + _AT_ONCE]))
     return Recount(dict(living), _added(taken))
+
+
+async def _paged(wire: Wire, index: str) -> Counter[int]:
+    """The living of one index by kind, a thousand at a time."""
+    found, low, last = Counter[int](), 1, set[bytes]()
+    while flat := await wire.call(index, "ZRANGE", index, low, "+inf", "BYSCORE", "LIMIT", 0, _PAGE, "WITHSCORES"):
+        rows = [(sid, int(float(score))) for sid, score in zip(flat[::2], flat[1::2], strict=True) if sid not in last]
+        if not rows:
+            break
+        found.update(score % KINDS for _, score in rows)
+        low = rows[-1][1]
+        last = {sid for sid, score in rows if score == low}
+    return found
 
 
 def _added(shards: list[list[bytes]]) -> list[Count]:

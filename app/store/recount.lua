@@ -1,10 +1,13 @@
 -- flags: allow-oom
 -- Count a tenant's living sessions of one shard anew, by kind, and take what was counted of them until this moment.
 -- KEYS tenant counts
--- ARGV tenant
--- Returns {{kind, number …}, {field, number …}}: the second is contained in the first
-local living = {}
-local members = redis.call('ZRANGE', KEYS[1], 1, '+inf', 'BYSCORE', 'WITHSCORES')
+-- ARGV tenant most
+-- Returns {{kind, number …}, {field, number …}}: the second is contained in the first. With more than `most` the first
+-- is empty: too many for one act
+local living, members = {}, {}
+if redis.call('ZCARD', KEYS[1]) <= tonumber(ARGV[2]) then
+  members = redis.call('ZRANGE', KEYS[1], 1, '+inf', 'BYSCORE', 'WITHSCORES')
+end
 for i = 2, #members, 2 do
   local kind = members[i] % KINDS
   living[kind] = (living[kind] or 0) + 1

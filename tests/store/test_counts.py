@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +11,10 @@ import pytest
 
 from app.census import kind_of
 from app.model import DAY, MINUTE, Rules, Session
+from app.store import counting
 from app.store.base import Due, SessionStore
+from app.store.redis import RedisSessionStore
+from app.store.wire import open_wire
 from tests.builders import a_rotation, a_session
 
 DIGEST = b"t0".ljust(16)
@@ -179,3 +183,21 @@ async def test_every_session_is_as_likely_to_be_drawn(store: SessionStore, tenan
     for _ in range(40):
         drawn.update(one.session.user_id for one in (await store.sample(tenant, 10)).seen)
     assert 140 < drawn["u1"] < 260  # of 400; six standard deviations to each side
+
+
+async def test_what_is_too_large_for_one_act_is_counted_page_by_page(valkey_url: str, tenant: str, now: int) -> None:
+    wire = await open_wire(valkey_url, 2_000)
+    store = RedisSessionStore(wire)
+    sessions = [
+        a_session(tenant, now + number // 3, **(AT_HOME if number % 2 else ON_THE_ROAD)) for number in range(1_500)
+    ]
+    for first in range(0, len(sessions), 100):
+        await asyncio.gather(
+            *(store.create(one, DIGEST, Rules(), one.created_at) for one in sessions[first : first + 100])
+        )
+    for session in sessions[:300]:
+        await store.revoke(tenant, session.id, "revoked", Rules(), now + 1_000)
+    living = Counter({kind_of("desktop", "DE"): 600, kind_of("mobile", "FR"): 600})
+    assert (await counting.recount(wire, 100)).living[tenant] == living
+    assert (await counting.recount(wire, 10_000)).living[tenant] == living
+    await wire.close()

@@ -193,10 +193,9 @@ class Resource:
         self._sides = frozenset(side for operation in operations for side in operation.sides)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        side = scope[CONTEXT].side
-        if side is not None and side not in self._sides:
+        side, operation = scope[CONTEXT].side, self._by_method.get(scope["method"])
+        if side is not None and side not in (self._sides if operation is None else operation.sides):
             raise NotFound
-        operation = self._by_method.get(scope["method"])
         if operation is None:
             raise WrongMethod(self.allow)
         await operation(scope, receive, send)

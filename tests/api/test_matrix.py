@@ -194,7 +194,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "getDocumentation": (Row(ANYONE, 200, at("/docs")),),
     "getEmbed": (Row(ANYONE, 200, at("/embed/devices.js")),),
 }
-SHARED = ("getJwks", "getServerMetadata", "getDocument")
+SHARED = ("getJwks", "getServerMetadata", "getDocument", "getEmbed")
 KINDS = {"key": KEY, "user": USER, "admin": ADMIN, "key_or_admin": BOTH, "optional_key": ANYONE, "none": ANYONE}
 
 

@@ -25,6 +25,8 @@ from app.store.wire import Argument, Command, Script
 _IN_FLIGHT: Final = 20_000
 _SCANNED: Final = 500
 _ROUND_S: Final = 0.2
+_RETRY_S: Final = (0.2, 0.4)
+"""From, to: between tries to connect when nobody asks, so that the first who asks after an outage is served."""
 _AWAY: Final = (
     "LOADING",
     "BUSY ",
@@ -71,6 +73,7 @@ class Connection:
         self._unsent: list[bytes] = []
         self._not_before = 0.0
         self._broken = False
+        self._retry: asyncio.TimerHandle | None = None
         self._silent = False
         self._first: tuple[_Asked, int] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
@@ -130,6 +133,8 @@ class Connection:
 
     async def close(self) -> None:
         self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
         self._drop("closed")
@@ -145,15 +150,18 @@ class Connection:
             known = self._scripts[script.sha] = Script.of(script.name, _SHEBANG + script.text)
         return known
 
-    async def _connect(self) -> None:
-        """Connect once for all who wait. After a failure nobody waits: each is refused at once (the breaker is open)
-        while one of them has set off the next try, until a try succeeds."""
-        if self._closed or self._loop.time() < self._not_before:
-            raise StoreUnavailable
-        if self._connecting is None:
+    def _begin(self) -> None:
+        if self._connecting is None and self._writer is None and not self._closed:
             self._connecting = asyncio.create_task(self._open())
             self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
-        if self._broken:
+
+    async def _connect(self) -> None:
+        """Connect once for all who wait. After a failure nobody waits: each is refused at once (the breaker is open)
+        while one of them or time has set off the next try, until a try succeeds."""
+        if self._closed or self._loop.time() < self._not_before:
+            raise StoreUnavailable
+        self._begin()
+        if self._broken or self._connecting is None:
             raise StoreUnavailable
         await joined(self._connecting)
 
@@ -167,6 +175,7 @@ class Connection:
         except (RedisError, OSError, TimeoutError) as error:
             self._broken = True
             self._not_before = self._loop.time() + random.uniform(0.05, 0.25)  # noqa: S311
+            self._retry = self._loop.call_later(random.uniform(*_RETRY_S), self._begin)  # noqa: S311
             await link.disconnect(nowait=True)
             raise StoreUnavailable from error
         except asyncio.CancelledError:

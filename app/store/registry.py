@@ -75,12 +75,13 @@ class RedisRegistry:
         return [tenant for tenant in found if tenant is not None]
 
     async def bury_tenant(self, tenant: Tenant) -> bool:
-        index, uses = keyspace.tenant_api_keys(tenant.id), keyspace.api_key_uses(tenant.id)
+        index = keyspace.tenant_api_keys(tenant.id)
         while ids := await self._wire.call(index, "ZRANGE", index, 0, _AT_ONCE - 1):
             keys = [keyspace.api_key(key_id.decode()) for key_id in ids]
             await asyncio.gather(*(self._wire.call(key, "DEL", key) for key in keys))
             await self._wire.call(index, "ZREM", index, *ids)
-        await self._wire.call(uses, "DEL", uses)
+        for left in (keyspace.api_key_uses(tenant.id), keyspace.living(tenant.id)):
+            await self._wire.call(left, "DEL", left)
         await self._wire.call(keyspace.TENANTS, "ZREM", keyspace.TENANTS, tenant.id)
         return await self.put_tenant(tenant)
 

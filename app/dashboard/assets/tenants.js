@@ -2,7 +2,7 @@
 import { visible } from "/embed/words.js";
 import { Dialog } from "./dialogs.js";
 import { Code, Empty, Field, Loaded, Pages, Text, Time, said } from "./parts.js";
-import { address } from "./places.js";
+import { address, go } from "./places.js";
 import { html, useId, useState } from "./html.js";
 import { useDesk } from "./desk.js";
 import { useResource } from "./resource.js";
@@ -67,8 +67,13 @@ function Name({ tenant, close, done }) {
     event.preventDefault();
     const body = { name: new FormData(event.target).get("name").trim() };
     try {
-      await (tenant.id ? desk.change("PATCH", `${PATH}/${tenant.id}`, { body }) : desk.change("POST", PATH, { body }));
-      done(tenant.id ? "The tenant is renamed." : "The tenant is made. It has the default policy and no keys yet.");
+      if (tenant.id) {
+        await desk.change("PATCH", `${PATH}/${tenant.id}`, { body });
+        return done("The tenant is renamed.");
+      }
+      const made = await desk.change("POST", PATH, { body });
+      done("The tenant is made. It has the default policy and no keys yet.");
+      go(address({ tenant: made.id, view: "keys" })); // what it needs next; the list may be long
     } catch (error) {
       fail(error);
     }

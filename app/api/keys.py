@@ -142,6 +142,7 @@ OPERATIONS: Final = (
         body=RotateApiKey,
         answer=ApiKeyView,
         errors=(ApiKeyNotFound, Conflict),
+        step_up=always,
     ),
     Operation(
         method="DELETE",

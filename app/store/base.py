@@ -245,8 +245,8 @@ class Registry(Protocol):
         """By id, those above `after`."""
 
     async def bury_tenant(self, tenant: Tenant) -> bool:
-        """Of a tenant that was deleted, keep this record and nothing else: its API keys go, a hundred in one act, and
-        it is listed no more. False if its stored version is not `tenant.version - 1`. Repeatable."""
+        """Of a tenant that was deleted, keep this record and what has a TTL: its API keys go, a hundred in one act,
+        and it is listed no more. False if its stored version is not `tenant.version - 1`. Repeatable."""
 
     async def put_api_key(self, key: ApiKey) -> None: ...
 

@@ -18,6 +18,7 @@ from app.store.wire import Script, Wire
 _MARKS: Final = 1_000
 _ATTEMPTS: Final = 10
 _AT_ONCE: Final = 100
+_OF_A_TENANT: Final = (keyspace.tenant_api_keys, keyspace.api_key_uses, keyspace.living)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 _PUT_TENANT: Final = Script.of(
@@ -75,13 +76,13 @@ class RedisRegistry:
         return [tenant for tenant in found if tenant is not None]
 
     async def bury_tenant(self, tenant: Tenant) -> bool:
-        index = keyspace.tenant_api_keys(tenant.id)
+        index, uses, living = (name(tenant.id) for name in _OF_A_TENANT)
         while ids := await self._wire.call(index, "ZRANGE", index, 0, _AT_ONCE - 1):
             keys = [keyspace.api_key(key_id.decode()) for key_id in ids]
             await asyncio.gather(*(self._wire.call(key, "DEL", key) for key in keys))
             await self._wire.call(index, "ZREM", index, *ids)
-        for left in (keyspace.api_key_uses(tenant.id), keyspace.living(tenant.id)):
-            await self._wire.call(left, "DEL", left)
+        await self._wire.call(uses, "DEL", uses)
+        await self._wire.call(living, "DEL", living)
         await self._wire.call(keyspace.TENANTS, "ZREM", keyspace.TENANTS, tenant.id)
         return await self.put_tenant(tenant)
 

@@ -97,6 +97,15 @@ def shoot(folder: Path) -> None:
                             backend.call("PATCH", f"/v1/sessions/{sid}", json={"role": "admin"})
                             backend.call("DELETE", f"/v1/sessions/{sid}")
                     _keep(page, folder / f"{name}-{scheme}-{device}.png")
+                page.goto(f"/dashboard/{paths['policy']}")
+                group = page.get_by_role("group", name="Sessions per user")
+                group.get_by_role("checkbox").uncheck()
+                group.get_by_role("spinbutton").fill("2")
+                page.get_by_text("Would end").wait_for()
+                page.get_by_role("button", name="Save").click()
+                _keep(page, folder / f"question-{scheme}-{device}.png")
+                page.keyboard.press("Escape")
+                _keep(page, folder / f"preview-{scheme}-{device}.png")
                 visit.close()
         finally:
             worker.stop()
@@ -105,7 +114,7 @@ def shoot(folder: Path) -> None:
 
 def _keep(page: Page, file: Path) -> None:
     """Once it has been read and drawn."""
-    page.wait_for_timeout(1_200)
+    page.wait_for_timeout(800)
     page.screenshot(path=file)
 
 

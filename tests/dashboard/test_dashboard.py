@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
+from app.embedded import Embedded
 from tests.dashboard.browser import Visitor
 from tests.service import ADMIN_KEY, Api, Backend, Process
 
@@ -53,7 +54,7 @@ def test_a_created_session_appears_by_itself(visitor: Make, backend: Backend) ->
 
 
 def test_the_overview_counts_along(visitor: Make, backend: Backend, worker: Process) -> None:
-    """What the scripts have counted the worker brings every two seconds, and the page looks every three."""
+    """What the scripts have counted the worker brings every two seconds, and the page looks as often."""
     page = visitor().sign_in(backend.key)
     active = page.get_by_role("term").filter(has_text="Active now").locator("xpath=following-sibling::dd")
     expect(active).to_have_text("0")
@@ -135,7 +136,7 @@ def test_a_policy_change_is_foreseen_and_acts(visitor: Make, backend: Backend, w
     limit = page.get_by_role("group", name="Sessions per user")
     limit.get_by_role("checkbox").uncheck()
     limit.get_by_role("spinbutton").fill("1")
-    expect(page.get_by_text("Would end 1 of 2 active sessions now: 1 too many devices.")).to_be_visible()
+    expect(page.get_by_text("Would end 1 of 2 active sessions now: 1 over the limit per user.")).to_be_visible()
     page.get_by_role("button", name="Save").click()
     page.get_by_role("dialog").get_by_role("button", name="Change it").click()
     expect(page.get_by_text("The policy is changed.")).to_be_visible()
@@ -257,6 +258,24 @@ def test_what_was_there_stays_while_the_server_is_away(visitor: Make, backend: B
     expect(row).to_be_visible()
     visit.context.set_offline(False)
     expect(page.get_by_text("Not up to date")).to_have_count(0)
+
+
+def test_parts_that_are_away_are_named(browser: Browser, own_server: Embedded) -> None:
+    """No worker has ever run, and then the store goes and comes back."""
+    api = Api(own_server.url, REDIS_TIMEOUT_MS="300")
+    visit = Visitor(browser, api.url)
+    try:
+        page = visit.sign_in(ADMIN_KEY)
+        expect(page.get_by_text("The worker is away: what lives was last counted never.")).to_be_visible()
+        own_server.stop()
+        expect(page.get_by_text("The session store is away; trying again.")).to_be_visible()
+        expect(page.get_by_text("Active now")).to_be_visible()
+        own_server.start()
+        expect(page.get_by_text("The session store is away")).to_have_count(0, timeout=10_000)
+        assert visit.wrong == []
+    finally:
+        visit.close()
+        api.stop()
 
 
 def test_a_key_sees_only_what_its_scopes_allow(visitor: Make, api: Api, backend: Backend) -> None:

@@ -44,8 +44,8 @@ const Table = ({ entries }) => html`<table class="list">
   <thead><tr><th scope="col">When</th><th scope="col">What</th><th scope="col">By</th><th scope="col">Change</th></tr></thead>
   <tbody>${entries.map((entry) => html`<tr key=${entry.id}>
     <td><${Time} at=${entry.at} /></td>
-    <td><${Badge} kind="plain"><${Text}>${ACTIONS[entry.action] ?? entry.action}<//><//><span class="under"><${Code}>${entry.target}<//></span></td>
-    <td class="id">${entry.actor === "admin" ? "Operator" : html`<${Code}>${entry.actor}<//>`}</td>
+    <td class="id"><${Badge} kind="plain"><${Text}>${ACTIONS[entry.action] ?? entry.action}<//><//><span class="under"><${Code}>${entry.target}<//></span></td>
+    <td class="id" data-name="By">${entry.actor === "admin" ? "Operator" : html`<${Code}>${entry.actor}<//>`}</td>
     <td><${Change} before=${entry.before} after=${entry.after} /></td>
   </tr>`)}</tbody>
 </table>`;

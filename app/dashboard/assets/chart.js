@@ -84,10 +84,11 @@ function options(box, step, series, point) {
     width: box.clientWidth || 300,
     height: HEIGHT,
     legend: { show: false },
+    padding: [10, 8, 0, 0],
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     scales: { x: { range: (_, from, to) => [from, to + step] }, y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] } },
     axes: [
-      { ...axis, grid: { show: false }, values: time, space: 64 },
+      { ...axis, size: 30, grid: { show: false }, values: time, space: 64 },
       { ...axis, size: 48, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6], values: (_, ticks) => ticks.map(short) },
     ],
     series: [{}, ...series.map(({ kind }) => ({ fill: colour(`--kind-${kind}`), width: 0, paths: bars, points: { show: false } })).reverse()],

@@ -39,6 +39,7 @@ export function Frame({ here, signOut }) {
   }, [entry, desk.tenant?.name]);
   useEffect(() => {
     scrollTo(0, 0);
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
     if (!first.current) return onceThere(main.current, "h1", (heading) => heading.focus({ preventScroll: true }));
     first.current = false;
   }, [spot]);

@@ -110,6 +110,9 @@ function Row({ event }) {
 function what(event) {
   if (event.type === "reset") return "The feed began anew: some events were lost or are no longer kept";
   if (event.type !== "session.updated") return reason(event.reason);
-  const said = ["org_id", "role", "mfa_verified"].filter((name) => event[name] !== undefined).map((name) => `${name} ${event[name]}`);
-  return visible([...said, ...(event.claims ? [`claims ${JSON.stringify(event.claims)}`] : [])].join(", "));
+  const { org_id: org, role, mfa_verified: verified, claims } = event;
+  const said = [org && `organisation ${org}`, role && `role ${role}`];
+  if (verified !== undefined) said.push(verified ? "second factor verified" : "no second factor");
+  if (claims && Object.keys(claims).length) said.push(`claims ${JSON.stringify(claims)}`);
+  return visible(said.filter(Boolean).join(", "));
 }

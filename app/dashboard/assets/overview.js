@@ -8,8 +8,9 @@ import { html, useMemo } from "./html.js";
 import { useDesk } from "./desk.js";
 import { useResource } from "./resource.js";
 
-const EVERY_MS = 3_000;
+const EVERY_MS = 2_000;
 const SLOW_MS = 5_000;
+const OLD_MS = 20_000;
 const WINDOWS = { "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days" };
 const DEVICES = { desktop: "Desktop", mobile: "Phone", tablet: "Tablet", unknown: "Unknown" };
 
@@ -34,12 +35,14 @@ function Figures({ data, window }) {
   const created = sum(series.created);
   const ended = sum(Object.values(series.ended).map(sum));
   const charts = useMemo(() => drawn(series), [data]);
-  return html`<dl class="figures">
+  return html`${isOld(data) && html`<p class="note warn" role="status">
+      The worker is away: what lives was last counted ${data.counted_at ? html`<${Time} at=${data.counted_at} />` : "never"}.</p>`}
+    <dl class="figures">
       <${Figure} name="Active now" value=${count(data.sessions.active)} big />
       <${Figure} name=${`Signed in, ${window}`} value=${count(created)} />
       <${Figure} name=${`Ended, ${window}`} value=${count(ended)} />
       ${data.sweep && html`<${Figure} name="Sweep lag" value=${lag(data.sweep.lag_ms)} bad=${data.sweep.lag_ms > SLOW_MS} />`}
-      ${data.feed && html`<${Figure} name="Feed lag" value=${data.feed.lag_ms === null ? "nobody follows" : lag(data.feed.lag_ms)} bad=${data.feed.lag_ms > SLOW_MS} />`}
+      ${data.feed && html`<${Figure} name="Feed lag" value=${data.feed.lag_ms === null ? html`<span class="words">nobody follows</span>` : lag(data.feed.lag_ms)} bad=${data.feed.lag_ms > SLOW_MS} />`}
     </dl>
     <div class="charts">
       <${Bars} title="Signed in" ...${charts.created} />
@@ -52,6 +55,8 @@ function Figures({ data, window }) {
     </div>
     ${data.redis && html`<div class="charts"><${Redis} of=${data.redis} /><${Worker} of=${data.worker} sweep=${data.sweep} /></div>`}`;
 }
+
+const isOld = ({ at, counted_at: counted }) => !counted || Date.parse(at) - Date.parse(counted) > OLD_MS;
 
 const sum = (numbers) => numbers.reduce((total, n) => total + n, 0);
 

@@ -2,7 +2,7 @@
 import { call } from "./door.js";
 import { Loaded, said } from "./parts.js";
 import { SETTINGS } from "./settings.js";
-import { UNITS, count, many, reason, split, spoken } from "./terms.js";
+import { UNITS, count, many, split, spoken } from "./terms.js";
 import { html, useEffect, useState } from "./html.js";
 import { pause, useResource } from "./resource.js";
 import { useDesk } from "./desk.js";
@@ -56,7 +56,7 @@ function Form({ config, again }) {
     ${SETTINGS.map((setting) => html`<${Setting} key=${setting.name} setting=${setting} value=${draft[setting.name]}
       before=${config[setting.name]} set=${(value) => set(setting.name, value)} locked=${!desk.may("config:write")}
       wrong=${wrong?.field === setting.name ? wrong : null} />`)}
-    <div class="save card" aria-live="polite">
+    <div class=${`save card${changed.length ? " wanted" : ""}`} aria-live="polite">
       <p>${changed.length === 0 ? "No changes." : wrong ? html`<span class="wrong">${said(wrong)}</span>` : preview.data ? sentence(preview.data) : "Looking at what this would do…"}</p>
       <div class="actions">
         <button type="button" disabled=${!changed.length} onClick=${() => (fail(null), write(config))}>Discard</button>
@@ -89,11 +89,13 @@ function usePreview(desk, body) {
   return state.key === key ? state : { data: null, problem: null };
 }
 
-/** "Would end 1,204 sessions now (about, ± 40): 1,000 inactive, 204 too many devices." */
+const FORESEEN = { idle_timeout: "inactive for too long", evicted: "over the limit per user" };
+
+/** "Would end about (± 40) 1,204 of 9,000 active sessions now: 1,000 inactive for too long, 204 over the limit per user." */
 function sentence({ would_end: ends, active, exact }) {
   if (ends.total === 0) return `Ends none of the ${many(active, "active session")}.`;
   const about = exact ? "" : ends.margin ? `about (± ${count(ends.margin)}) ` : "about ";
-  const parts = ["idle_timeout", "evicted"].filter((code) => ends[code]).map((code) => `${count(ends[code])} ${reason(code).toLowerCase()}`);
+  const parts = Object.entries(FORESEEN).filter(([code]) => ends[code]).map(([code, why]) => `${count(ends[code])} ${why}`);
   return `Would end ${about}${count(ends.total)} of ${many(active, "active session")} now: ${parts.join(", ")}.`;
 }
 

@@ -3,7 +3,7 @@ import { BACKGROUND, call } from "./door.js";
 import { useDesk } from "./desk.js";
 import { useEffect, useState } from "./html.js";
 
-const RETRY_MS = 3_000;
+const RETRY_MS = 2_000;
 
 /**
  * The answer to a GET. `path` null: nothing is asked. With `every` (ms) it is asked again while the page is looked at,

@@ -8,7 +8,7 @@ import { reason } from "./terms.js";
 import { useDesk } from "./desk.js";
 import { useResource } from "./resource.js";
 
-const EVERY_MS = 3_000;
+const EVERY_MS = 2_000;
 const SESSION = /^ses_0[0-9A-HJKMNP-TV-Z]{25}$/;
 const USER = /^[!-~]{1,128}$/;
 const STATES = { active: "Active", revoked: "Revoked", expired: "Expired", all: "All" };
@@ -92,7 +92,7 @@ function Table({ sessions, user, acted, again }) {
     if (!held) show(sessions);
   }, [sessions, held]);
   const isNew = (id) => !known.current.has(id);
-  const rows = held ? shown.map((row) => sessions.find(({ id }) => id === row.id) ?? row) : sessions;
+  const rows = held ? shown.map((row) => sessions.find(({ id }) => id === row.id) ?? { ...row, status: "not here any more" }) : sessions;
   return html`${held && html`<p class="note" role="status">
       The list has changed. <button type="button" onClick=${() => show(sessions)}>Show it as it is now</button></p>`}
     <table class="list" ref=${ref}>
@@ -122,7 +122,7 @@ function Row({ session, user, again, fresh }) {
 
 export function State({ session }) {
   if (session.status === "active") return html`<${Badge} kind="good">active<//>`;
-  return html`<${Badge} kind="plain">${session.status}<//> <span class="soft">${reason(session.end_reason)}</span>`;
+  return html`<${Badge} kind="plain">${session.status}<//> ${session.end_reason && html`<span class="soft under">${reason(session.end_reason)}</span>`}`;
 }
 
 export function Where({ session }) {

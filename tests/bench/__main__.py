@@ -72,7 +72,10 @@ def run(name: str) -> Part | str:
 
 def section(name: str, part: Part) -> str:
     note = f"A later run of this part failed: `{part.failed}`\n\n" if part.failed else ""
-    return f"## {PARTS[name]}\n\n{note}{part.day}. {part.text}" if part.text else f"## {PARTS[name]}\n\n{note}"
+    if not part.text:
+        return f"## {PARTS[name]}\n\n{note}"
+    between = "\n\n" if part.text.startswith("```") else " "
+    return f"## {PARTS[name]}\n\n{note}{part.day}.{between}{part.text}"
 
 
 def results(parts: dict[str, Part]) -> str:

@@ -56,7 +56,7 @@ def line(x: float, y: float, to_x: float, to_y: float, kind: str) -> str:
 def bars(top: float, title: str, rows: Sequence[Bar]) -> Iterator[str]:
     """One bar under the other, the title above them."""
     yield text(20, top, title, "title")
-    scale = (WIDTH - LEFT - 90) / max(max(row.value, *(row.spread or ())) for row in rows)
+    scale = (WIDTH - LEFT - 90) / max(max([row.value, *(row.spread or ())]) for row in rows)
     for place, row in enumerate(rows):
         y = top + 16 + place * STEP
         yield text(LEFT - 10, y + 13, row.name, anchor="end")

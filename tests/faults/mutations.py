@@ -26,7 +26,7 @@ _CHECKS: Final = {
     "use cases": ["tests/test_sessions.py", "tests/test_events.py", "-k", "single or valkey"],
     "model": ["tests/model", "-k", "valkey"],
     "races": ["tests/store/test_races.py", "-k", "valkey"],
-    "wire": ["tests/test_faults.py", "-k", "wire or silent or stalled or cancelled"],
+    "wire": ["tests/test_faults.py", "-k", "wire or silent or stalled or cancelled or reads"],
     "crowd": ["tests/faults/test_crowd.py", "-k", "nothing"],
 }
 _TIMEOUT_S: Final = 240

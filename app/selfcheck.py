@@ -30,7 +30,7 @@ def self_check(settings: Settings) -> bool:
 async def check(settings: Settings) -> bool:
     """Whether the store has answered within five seconds. Raises `SettingError` where this process must not serve; then
     nothing has been written."""
-    wire = await open_wire(settings.redis_url, settings.redis_timeout_ms)
+    wire = await open_wire(settings.redis_url, settings.redis_timeout_ms, primary_only=False)
     async with open_runtime(settings, wire=wire) as runtime:
         try:
             async with asyncio.timeout(_PATIENCE_S):

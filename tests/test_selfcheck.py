@@ -28,7 +28,7 @@ def settings(url: str, **more: Any) -> Settings:
 
 
 async def topics(url: str, now: int) -> set[str]:
-    wire = await open_wire(url, 2_000)
+    wire = await open_wire(url, 2_000, primary_only=False)
     try:
         return {finding.topic for finding in await examine(wire, now)}
     finally:

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 from redis.crc import key_slot
 
 from app.errors import StoreUnavailable
-from app.store.connection import ReplyError, joined, packed
+from app.store.connection import joined
 from app.store.node import Node
+from app.store.resp import ReplyError, packed
 from app.store.wire import Argument, Command, Script
 
 _REDIRECTS: Final = 16

@@ -10,21 +10,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-import hiredis
 import msgspec
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.connection import Connection as TcpConnection
 from redis.exceptions import RedisError, ResponseError
 
 from app.errors import StoreUnavailable
+from app.store.resp import Replies, ReplyError, packed, told
 from app.store.wire import Argument, Command, Script
 
 _IN_FLIGHT: Final = 20_000
-_SCANNED: Final = 500
 _ROUND_S: Final = 0.2
+_ROLE_S: Final = 1.0
 _RETRY_S: Final = (0.2, 0.4)
 """From, to: between tries to connect when nobody asks, so that the first who asks after an outage is served."""
 _AWAY: Final = (
@@ -39,13 +40,10 @@ _AWAY: Final = (
     "NOAUTH",
     "NOPERM",
 )
+_ROLE: Final = packed("ROLE")
 _STALE: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN")
 _OOM_FLAG: Final = "-- flags: allow-oom\n"
 _SHEBANG: Final = "#!lua flags=allow-oom\n"
-
-
-class ReplyError(ResponseError):
-    """An error reply as the server sent it."""
 
 
 class _Asked(msgspec.Struct, eq=False):
@@ -60,13 +58,18 @@ class _Asked(msgspec.Struct, eq=False):
 
 
 class Connection:
-    def __init__(self, url: str, timeout_ms: int) -> None:
+    """`primary_only`: a server that has become a replica is left, for what it says may be old; looked at once a second.
+    `leads` is told the run id of the server that a new connection leads to, and "" when a server was left so."""
+
+    def __init__(
+        self, url: str, timeout_ms: int, primary_only: bool = False, leads: Callable[[str], None] = lambda server: None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout_ms / 1_000
         self._options: dict[str, Any] = {**parse_url(url), "socket_connect_timeout": self._timeout, "protocol": 2}
         self._class: type[AbstractConnection] = self._options.pop("connection_class", TcpConnection)
         self._writer: asyncio.StreamWriter | None = None
-        self._replies: _Replies | None = None
+        self._replies: Replies | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._waiting: deque[_Asked] = deque()
         self._in_flight = 0
@@ -78,6 +81,10 @@ class Connection:
         self._first: tuple[_Asked, int] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._closed = False
+        self._primary_only = primary_only
+        self._leads = leads
+        self._server = ""
+        self._ask_role_at = 0.0
         self._scripts: dict[str, Script] = {}
         self.shebang = False
 
@@ -121,15 +128,10 @@ class Connection:
                 raise
         return await self.call("EVAL", script.text, *rest)
 
-    async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        """The keys of this server that match, page by page."""
-        cursor = b"0"
-        while True:
-            cursor, keys = await self.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED)
-            if keys:
-                yield keys
-            if cursor == b"0":
-                return
+    def follow(self, server: str) -> None:
+        """Give up a connection that leads to another server than this."""
+        if self._writer is not None and self._server != server:
+            self._drop("the address leads to another server")
 
     async def close(self) -> None:
         self._closed = True
@@ -171,9 +173,15 @@ class Connection:
             async with asyncio.timeout(self._timeout):
                 await link.connect()  # type: ignore[no-untyped-call]
                 await link.send_command("INFO", "server")
-                self.shebang = _major(await link.read_response()) >= 7
-        except (RedisError, OSError, TimeoutError) as error:
+                info = await link.read_response()
+                if self._primary_only:
+                    await link.send_command("ROLE")
+                    with suppress(ResponseError):  # of a user who may not ask
+                        self._refuse_replica(await link.read_response())
+        except (RedisError, OSError, TimeoutError, StoreUnavailable) as error:
             self._broken = True
+            if self._retry is not None:
+                self._retry.cancel()
             self._not_before = self._loop.time() + random.uniform(0.05, 0.25)  # noqa: S311
             self._retry = self._loop.call_later(random.uniform(*_RETRY_S), self._begin)  # noqa: S311
             await link.disconnect(nowait=True)
@@ -190,10 +198,13 @@ class Connection:
         if reader.at_eof() or writer.transport.is_closing():
             writer.transport.abort()
             raise StoreUnavailable
-        self._replies = _Replies(self._heard, self._answer, self._lost)
+        self._replies = Replies(self._heard, self._answer, self._lost)
         writer.transport.set_protocol(self._replies)
         self._writer = writer
         self._broken = False
+        self.shebang, self._server = int(told(info, "redis_version").split(".")[0] or 0) >= 7, told(info, "run_id")
+        self._ask_role_at = self._loop.time() + _ROLE_S
+        self._leads(self._server)
         self._watchdog = self._loop.call_later(_ROUND_S, self._watch)
 
     def _flush(self) -> None:
@@ -204,7 +215,7 @@ class Connection:
     def _heard(self) -> None:
         self._silent = False
 
-    def _lost(self, replies: _Replies) -> None:
+    def _lost(self, replies: Replies) -> None:
         if self._replies is replies:
             self._drop("the connection was lost")
 
@@ -216,6 +227,8 @@ class Connection:
             text = str(reply)
             if text.startswith(_STALE):
                 self._loop.call_soon(self._drop, text)
+            if text.startswith("READONLY"):
+                self._loop.call_soon(self._leads, "")
             if text.startswith(_AWAY):
                 asked.refused = StoreUnavailable(text.split(" ", 1)[0])
         if len(asked.replies) < asked.count:
@@ -240,7 +253,29 @@ class Connection:
             next_reply = None if first is None else (first, len(first.replies))
             self._silent = next_reply is not None and next_reply == self._first
             self._first = next_reply
+            if self._primary_only and not self._silent and self._loop.time() >= self._ask_role_at:
+                self._ask_role()
             self._watchdog = self._loop.call_later(_ROUND_S, self._watch)
+
+    def _ask_role(self) -> None:
+        """No read is refused for being asked of a replica, so a process that only reads has to ask."""
+        self._ask_role_at = self._loop.time() + _ROLE_S
+        with suppress(StoreUnavailable):
+            self.send(_ROLE).add_done_callback(self._told_role)
+
+    def _told_role(self, answer: asyncio.Future[list[Any]]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            return
+        try:
+            self._refuse_replica(answer.result()[0])
+        except StoreUnavailable as error:
+            self._drop(str(error))
+            self._leads("")
+
+    def _refuse_replica(self, role: Any) -> None:
+        """Of what ROLE answers; an error decides nothing. Raises `StoreUnavailable`."""
+        if isinstance(role, list) and role[:1] == [b"slave"]:
+            raise StoreUnavailable("the server has become a replica")
 
     def _drop(self, why: str) -> None:
         """Give the connection up; what was in flight may or may not have run."""
@@ -256,48 +291,9 @@ class Connection:
                 asked.future.set_exception(StoreUnavailable(why))
 
 
-class _Replies(asyncio.Protocol):
-    """What comes back on one open connection, until it ends. Nobody stands between the transport and the waiting."""
-
-    def __init__(
-        self, heard: Callable[[], None], answer: Callable[[Any], None], lost: Callable[[_Replies], None]
-    ) -> None:
-        self._parser = hiredis.Reader(replyError=ReplyError, protocolError=ReplyError)
-        self._heard, self._answer, self._lost = heard, answer, lost
-        self.ended = asyncio.Event()
-
-    def data_received(self, data: bytes) -> None:
-        self._heard()
-        try:
-            self._parser.feed(data)
-            while (reply := self._parser.gets()) is not False:
-                self._answer(reply)
-        except (ReplyError, IndexError):  # not the protocol, or an answer to no question
-            self._lost(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.ended.set()
-        self._lost(self)
-
-
 async def joined(task: asyncio.Task[None]) -> None:
     """Wait for work that others wait for too. When it is cancelled from outside, the waiter is not: it is refused."""
     await asyncio.wait([task])
     if task.cancelled():
         raise StoreUnavailable
     task.result()
-
-
-def packed(*command: Any) -> bytes:
-    """A command in the wire format (RESP). Typed loosely: hiredis's stub names one type for all arguments."""
-    data: bytes = hiredis.pack_command(command)
-    return data
-
-
-def _major(info: Any) -> int:
-    """The major version in an INFO answer; 0 where there is none."""
-    text = info.decode() if isinstance(info, bytes) else str(info)
-    for line in text.splitlines():
-        if line.startswith("redis_version:"):
-            return int(line.split(":")[1].split(".")[0])
-    return 0

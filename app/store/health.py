@@ -85,7 +85,7 @@ def _judge(info: dict[str, str], skew: int) -> list[Finding]:
     if info.get("aof_enabled") == "0":
         findings.append(Finding("persistence", "appendonly is off: a restart forgets sessions and revocations"))
     if info.get("role", "master") != "master":
-        findings.append(Finding("role", "this server is a replica: nothing can be written"))
+        findings.append(Finding("role", "this server is a replica: nothing is served until it is a primary"))
     if abs(skew) > _SKEW_MS:
         findings.append(Finding("clock", f"this clock is {skew} ms ahead of the server's"))
     return findings

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from app.store.connection import Connection, ReplyError
+from app.store.connection import Connection
+from app.store.resp import ReplyError
 from app.store.wire import Argument, Command, Script
 
+_SCANNED: Final = 500
 _READS: Final = frozenset(
     "CLUSTER EXISTS GET HGET HGETALL HMGET HVALS INFO PING ROLE SCAN TIME TYPE XRANGE XREVRANGE "
     "ZCARD ZCOUNT ZRANGE ZSCAN ZSCORE".split()
@@ -20,11 +22,13 @@ _READS: Final = frozenset(
 
 
 class Node:
-    """A write that was acknowledged is seen by every read that is asked for after that, on either connection."""
+    """Both connections lead to the same server: when one finds out that the address leads elsewhere now, or that the
+    server has become a replica, the other is given up with it. So a write that was acknowledged is seen by every read
+    that is asked for after that. `primary_only`: as for `Connection`."""
 
-    def __init__(self, url: str, timeout_ms: int) -> None:
-        self._reads = Connection(url, timeout_ms)
-        self._writes = Connection(url, timeout_ms)
+    def __init__(self, url: str, timeout_ms: int, primary_only: bool = False) -> None:
+        self._reads = Connection(url, timeout_ms, primary_only, lambda server: self._writes.follow(server))
+        self._writes = Connection(url, timeout_ms, primary_only, lambda server: self._reads.follow(server))
 
     async def call(self, *command: Argument) -> Any:
         """As `Connection.call`."""
@@ -43,9 +47,15 @@ class Node:
         await self._writes.call("PING")
         return await self._writes.send(packed, count)
 
-    def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        """As `Connection.scan`."""
-        return self._reads.scan(pattern)
+    async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        """The keys of this server that match, page by page."""
+        cursor = b"0"
+        while True:
+            cursor, keys = await self.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED)
+            if keys:
+                yield keys
+            if cursor == b"0":
+                return
 
     async def close(self) -> None:
         await self._reads.close()
@@ -58,8 +68,8 @@ class Node:
 class SingleWire:
     """The wire of a single server."""
 
-    def __init__(self, url: str, timeout_ms: int) -> None:
-        self._node = Node(url, timeout_ms)
+    def __init__(self, url: str, timeout_ms: int, primary_only: bool) -> None:
+        self._node = Node(url, timeout_ms, primary_only)
 
     async def call(self, key: str, *command: Argument) -> Any:
         return await self._node.call(*command)

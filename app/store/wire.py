@@ -51,11 +51,13 @@ class Wire(Protocol):
     async def close(self) -> None: ...
 
 
-async def open_wire(url: str, timeout_ms: int) -> Wire:
-    """A wire to `redis:// rediss:// unix://`, or to a cluster with `redis+cluster://host:port,host:port`."""
+async def open_wire(url: str, timeout_ms: int, *, primary_only: bool = True) -> Wire:
+    """A wire to `redis:// rediss:// unix://`, or to a cluster with `redis+cluster://host:port,host:port`. A single
+    server that is a replica is as good as away unless `primary_only` is false; in a cluster a replica sends readers on
+    by itself."""
     from app.store.cluster import ClusterWire
     from app.store.node import SingleWire
 
     if "+cluster" in urlsplit(url).scheme:
         return await ClusterWire.open(url, timeout_ms)
-    return SingleWire(url, timeout_ms)
+    return SingleWire(url, timeout_ms, primary_only)

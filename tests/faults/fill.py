@@ -14,8 +14,8 @@ from app.census import kind_of, place_of
 from app.embedded import Embedded
 from app.model import DAY, Session, new_session_id, shard_in
 from app.store import keyspace
-from app.store.connection import packed
 from app.store.record import fields_of
+from app.store.resp import packed
 from app.store.wire import Argument
 
 KIND: Final = kind_of(None, None)

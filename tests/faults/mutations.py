@@ -26,7 +26,12 @@ _CHECKS: Final = {
     "use cases": ["tests/test_sessions.py", "tests/test_events.py", "-k", "single or valkey"],
     "model": ["tests/model", "-k", "valkey"],
     "races": ["tests/store/test_races.py", "-k", "valkey"],
-    "wire": ["tests/test_faults.py", "-k", "wire or silent or stalled or cancelled or reads"],
+    "wire": [
+        "tests/test_faults.py",
+        "tests/faults/test_failover.py",
+        "-k",
+        "wire or silent or stalled or cancelled or reads or failover",
+    ],
     "crowd": ["tests/faults/test_crowd.py", "-k", "nothing"],
 }
 _TIMEOUT_S: Final = 240

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,7 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import SSLConnection, parse_url
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError
 
 from .events import Event, channel, event_of
 from .feed import Backoff, Listener
@@ -112,6 +113,7 @@ class RedisFeed:
             began, generation = clock(), self._generation
             for group in range(_GROUPS):
                 await self._read_shards(log, range(group, SHARDS, _GROUPS))
+            await _refuse_replica(log)
             if generation == self._generation:
                 self._backoff.reset()
                 self._listener.confirm(began)
@@ -121,8 +123,11 @@ class RedisFeed:
     async def _read_shards(self, log: Client, shards: range) -> None:
         beginning = b"%d-0" % int((time.time() - _PAST_S) * 1_000)
         wanted = {shard: _before(self._last[shard]) if shard in self._last else beginning for shard in shards}
+        generation = self._generation
         while wanted:
             pages = await _pages(log, wanted)
+            if generation != self._generation:
+                return
             wanted, asked = {}, wanted
             for shard, start in asked.items():
                 page, last = pages.get(shard, []), self._last.get(shard)
@@ -194,6 +199,18 @@ async def _pages(log: Client, wanted: dict[int, bytes]) -> dict[int, list[Any]]:
         for shard, start in wanted.items():
             pipeline.execute_command("XRANGE", log_key(shard), b"(" + start, "+", "COUNT", _COUNT)
         return dict(zip(wanted, await pipeline.execute(), strict=True))
+
+
+async def _refuse_replica(log: Client) -> None:
+    """A single server that has become a replica (a failover behind one address) may have stopped hearing. In a cluster
+    a replica sends readers on by itself. Who may not ask for ROLE trusts the address. Raises `ReadOnlyError`."""
+    if isinstance(log, Redis):
+        with suppress(NoPermissionError):
+            ask: Any = log.execute_command
+            async with asyncio.timeout(_TIMEOUT_S):
+                role = await ask("ROLE")
+            if role[0] == b"slave":
+                raise ReadOnlyError("the server has become a replica")
 
 
 def _before(entry_id: bytes) -> bytes:

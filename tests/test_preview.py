@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from app.errors import ValidationError
-from app.model import HOUR, MINUTE, Tenant
+from app.model import HOUR, MINUTE, Tenant, shard_of
 from app.preview import EXACT_UP_TO, Preview, preview
 from app.runtime import Runtime, now_ms, open_runtime
+from app.store import counting
 from app.store.redis import RedisSessionStore
 from app.store.wire import Wire, open_wire
 from tests.builders import a_session
@@ -24,7 +24,7 @@ class Place:
     """A service over a shared server, and a tenant of its own in it."""
 
     def __init__(self, runtime: Runtime, wire: Wire, tenant: Tenant) -> None:
-        self.runtime, self.tenant = runtime, tenant
+        self.runtime, self.wire, self.tenant = runtime, wire, tenant
         self.store = RedisSessionStore(wire)
         self.now = now_ms()
 
@@ -83,6 +83,15 @@ async def test_what_is_over_already_does_not_end_again(place: Place) -> None:
     assert (said.active, said.total) == (4, 0)
 
 
+async def test_what_ends_while_it_is_looked_at_is_left_out(place: Place) -> None:
+    """Places that were drawn from one shard whose sessions are gone when they are looked at."""
+    await place.sessions("ann", 0, 0)
+    shard = shard_of(place.tenant.id, "ann")
+    assert len(await counting._look(place.wire, place.tenant.id, shard, [0, 1])) == 2
+    await place.store.revoke_user(place.tenant.id, "ann", None, "revoked", place.tenant.rules, place.now)
+    assert await counting._look(place.wire, place.tenant.id, shard, [0, 1]) == []
+
+
 async def test_a_tenant_without_sessions_loses_none(place: Place) -> None:
     said = await place.preview(idle_timeout="5s")
     assert (said.active, said.evaluated, said.exact, said.total, said.margin) == (0, 0, True, 0, 0)
@@ -96,11 +105,11 @@ async def test_what_the_change_would_refuse_the_preview_refuses(place: Place, ch
 
 @pytest.mark.slow
 async def test_of_many_some_are_looked_at_and_the_margin_holds(place: Place) -> None:
-    """6,000 sessions: 1,500 of one user, in one shard; of the others every fifth has been idle for two hours."""
+    """6,000 sessions: 1,500 of one user, in one shard; of the others every fifth is idle for two hours. The margin
+    is of 95 %: three of them hold always, one holds in all but a few of twenty draws (fewer than 14: once in 10⁵)."""
     await place.sessions("robot", *[0] * 1_500)
     for number in range(4_500):
         await place.sessions(f"usr_{number}", 2 * HOUR if number % 5 == 0 else 0)
-    random.seed(11)
     for changes, truth in (
         ({"idle_timeout": "1h"}, 900),
         ({"max_sessions_per_user": 100}, 1_400),
@@ -109,4 +118,6 @@ async def test_of_many_some_are_looked_at_and_the_margin_holds(place: Place) -> 
     ):
         said = await place.preview(**changes)
         assert (said.active, said.evaluated, said.exact) == (6_000, EXACT_UP_TO, False)
-        assert abs(said.total - truth) <= said.margin <= 60, (changes, said)
+        assert said.margin <= 60 and abs(said.total - truth) <= 3 * said.margin, (changes, said)
+    draws = [await place.preview(idle_timeout="1h") for _ in range(20)]
+    assert sum(abs(said.total - 900) <= said.margin for said in draws) >= 14

@@ -35,8 +35,8 @@ class Node:
         return await self._for(command).call(*command)
 
     async def batch(self, commands: Sequence[Command]) -> list[Any]:
-        """As `Connection.batch`; the first command decides for all."""
-        return await self._for(commands[0]).batch(commands)
+        """As `Connection.batch`; the first command decides for all. Nothing is asked for nothing."""
+        return await self._for(commands[0]).batch(commands) if commands else []
 
     async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         """As `Connection.script`."""

@@ -106,9 +106,7 @@ class Call(msgspec.Struct):
 
     @property
     def by(self) -> str:
-        """Who calls, as a session's history tells it."""
-        if self.caller.kind == "admin":
-            return self.caller.actor
+        """Who calls, as a session's history tells it; which operator is for the audit log alone."""
         return self.caller.kind if self.caller.key is None else f"key:{self.caller.key.id}"
 
     async def audit(

@@ -54,7 +54,7 @@ def test_a_created_session_appears_by_itself(visitor: Make, backend: Backend) ->
 
 
 def test_the_overview_counts_along(visitor: Make, backend: Backend, worker: Process) -> None:
-    """What the scripts have counted the worker brings every two seconds, and the page looks as often."""
+    """What the scripts have counted the worker brings every five seconds, and the page looks on its own."""
     page = visitor().sign_in(backend.key)
     active = page.get_by_role("term").filter(has_text="Active now").locator("xpath=following-sibling::dd")
     expect(active).to_have_text("0")

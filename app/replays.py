@@ -16,11 +16,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.errors import Conflict, IdempotencyKeyReused, Problem, StoreUnavailable
-from app.model import SECOND
+from app.store.hold import MARK_BYTES
 from app.store.replays import ReplayStore
 
-_CLAIM_MS: Final = 10 * SECOND
 _PRINT_BYTES: Final = 16
+_CLAIM_BYTES: Final = _PRINT_BYTES + MARK_BYTES
 _NONCE_BYTES: Final = 12
 
 
@@ -38,26 +38,28 @@ class Replays:
 
         Raises `IdempotencyKeyReused` if `asked` was another then, `Conflict` while the first call is under way. A call
         that failed is not remembered, so `act` must bear repeating where the store did not say what came of it; if its
-        process died, it may be made again after `_CLAIM_MS`.
+        process died, it may be made again ten seconds later.
         """
         name, fingerprint = _digest("\0".join(scope).encode()).hex(), _digest(asked)
-        if not await self._store.claim(name, fingerprint, _CLAIM_MS):
+        claim = self._store.claim(name, fingerprint)
+        if not await claim.take():
             return self._first(name, fingerprint, await self._store.get(name))
-        try:
-            answer = await act()
-        except Problem:
-            with suppress(StoreUnavailable):
-                await self._store.drop(name)
-            raise
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = self._seals[0].encrypt(nonce, answer, name.encode() + fingerprint)
-        await self._store.put(name, fingerprint + nonce + sealed, keep_ms)
+        async with claim.kept():
+            try:
+                answer = await act()
+            except Problem:
+                with suppress(StoreUnavailable):
+                    await claim.drop()
+                raise
+            nonce = secrets.token_bytes(_NONCE_BYTES)
+            sealed = self._seals[0].encrypt(nonce, answer, name.encode() + fingerprint)
+            await claim.turn(fingerprint + nonce + sealed, keep_ms)
         return answer
 
     def _first(self, name: str, fingerprint: bytes, kept: bytes | None) -> bytes:
         if kept is not None and kept[:_PRINT_BYTES] != fingerprint:
             raise IdempotencyKeyReused
-        if kept is None or len(kept) == _PRINT_BYTES:
+        if kept is None or len(kept) == _CLAIM_BYTES:
             raise Conflict("A call with this Idempotency-Key is under way")
         nonce, sealed = kept[_PRINT_BYTES:][:_NONCE_BYTES], kept[_PRINT_BYTES + _NONCE_BYTES :]
         for seal in self._seals:

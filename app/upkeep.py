@@ -20,8 +20,6 @@ _DUE_PER_SHARD: Final = 20
 _STRIDE: Final = 100
 _SHARDS_AT_ONCE: Final = 4
 _MEMBERS: Final = 100
-_COLLECTING: Final = 60 * SECOND
-_RECOUNTING: Final = 10 * MINUTE
 _TENANTS: Final = 1_000
 
 
@@ -67,21 +65,18 @@ class Upkeep:
 
     async def collect(self, now: int) -> bool:
         """Bring what the shards have counted to the statistics; False if another does so now."""
-        if not await self._statistics.hold(_COLLECTING):
-            return False
-        try:
-            await self._statistics.add(await self._store.collect(), now)
-            await self._statistics.note_worker(seen_at=now, collected_at=now)
-        finally:
-            await self._statistics.release()
-        return True
+        async with self._statistics.alone() as alone:
+            if alone:
+                await self._statistics.add(await self._store.collect(), now)
+                await self._statistics.note_worker(seen_at=now, collected_at=now)
+            return alone
 
     async def recount(self, now: int) -> int | None:
         """Count the living anew, so that what a killed worker or a mended fault has cost the statistics is made good.
         By how many sessions they were wrong; `None` if another counts now."""
-        if not await self._statistics.hold(_RECOUNTING):
-            return None
-        try:
+        async with self._statistics.alone() as alone:
+            if not alone:
+                return None
             found = await self._store.recount()
             await self._statistics.add(found.taken, now)
             wrong, everyone = 0, Counter[int]()
@@ -92,8 +87,6 @@ class Upkeep:
                 everyone += after
             await self._statistics.put_living(EVERYONE, everyone)
             await self._statistics.note_worker(seen_at=now, collected_at=now)
-        finally:
-            await self._statistics.release()
         await self._registry.add_repaired(Counter({"a wrong count": wrong} if wrong else {}))
         return wrong
 

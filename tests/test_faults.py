@@ -12,6 +12,8 @@ import pytest
 
 from app.embedded import Embedded
 from app.errors import StoreUnavailable
+from app.runtime import now_ms
+from app.store.redis import RedisSessionStore
 from app.store.wire import Script, Wire, open_wire
 from tests.servers import Cluster, command
 from tests.service import Api, Backend
@@ -42,6 +44,25 @@ async def test_replies_find_their_callers(wire: Wire) -> None:
     await asyncio.gather(*(wire.call("k", "SET", f"k{n}", n) for n in range(5_000)))
     replies = await asyncio.gather(*(wire.call("k", "GET", f"k{n}") for n in range(5_000)))
     assert replies == [str(n).encode() for n in range(5_000)]
+
+
+async def test_many_who_ask_all_shards_leave_room_for_the_rest(own_server: Embedded) -> None:
+    wire = await open_wire(own_server.url, 10_000)
+    store, now = RedisSessionStore(wire), now_ms()
+    wide = [store.count_tenant("tnt_1") for _ in range(30)]
+    wide += [store.cut_off("tnt_2", now + n) for n in range(15)]
+    tasks = [asyncio.create_task(act) for act in wide]
+    try:
+        while not all(task.done() for task in tasks):
+            assert await wire.call("k", "PING") == b"PONG"
+        assert await asyncio.gather(*tasks) == [0] * len(tasks)
+    finally:
+        await wire.close()
+
+
+async def test_who_asks_nothing_is_told_nothing(wire: Wire) -> None:
+    nothing, one = await asyncio.gather(wire.batch("k", []), wire.batch("k", [("PING",)]))
+    assert (nothing, one) == ([], [b"PONG"])
 
 
 async def test_a_cancelled_caller_disturbs_no_one_and_its_command_still_runs(wire: Wire) -> None:

@@ -51,6 +51,8 @@ _KEEP = 7 * DAY
 _BATCH = 25
 _ATTEMPTS = 20
 _AT_ONCE = 64
+_WIDE = 2
+"""How many may read from all shards at once, and how many cut off; more would fill the connection for everybody."""
 _ROUNDS = 1_000
 _NO_RULES = Rules()
 _NOT_ONCE = Once("", "")
@@ -67,6 +69,7 @@ class RedisSessionStore:
     def __init__(self, wire: Wire, retention_ms: int = DAY) -> None:
         self._wire = wire
         self._retention = retention_ms
+        self._wide, self._cutting = asyncio.Semaphore(_WIDE), asyncio.Semaphore(_WIDE)
 
     async def create(
         self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None, by: str = ""
@@ -167,11 +170,13 @@ class RedisSessionStore:
     async def list_tenant(
         self, tenant_id: str, statuses: frozenset[str], limit: int, before: str | None, rules: Rules, now: int
     ) -> Page:
-        return await listing.of_tenant(self._wire, self.get, tenant_id, statuses, limit, before, rules, now)
+        async with self._wide:
+            return await listing.of_tenant(self._wire, self.get, tenant_id, statuses, limit, before, rules, now)
 
     async def count_tenant(self, tenant_id: str, tombstones: bool = False) -> int:
         keys, low = [keyspace.tenant_index(shard, tenant_id) for shard in range(SHARDS)], "-inf" if tombstones else 1
-        return sum(await asyncio.gather(*(self._wire.call(key, "ZCOUNT", key, low, "+inf") for key in keys)))
+        async with self._wide:
+            return sum(await asyncio.gather(*(self._wire.call(key, "ZCOUNT", key, low, "+inf") for key in keys)))
 
     async def rotate(self, rotation: Rotation, rules: Rules, now: int) -> Rotated:
         args: Flat = [rules.limit, rules.grace, rotation.generation, rotation.digest]
@@ -206,8 +211,9 @@ class RedisSessionStore:
 
     async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
         home = shard_of(tenant_id, "")
-        others = [self._cut(shard, tenant_id, now, False, by) for shard in range(SHARDS) if shard != home]
-        return sum(await asyncio.gather(*others)) + await self._cut(home, tenant_id, now, True, by)
+        async with self._cutting:
+            others = [self._cut(shard, tenant_id, now, False, by) for shard in range(SHARDS) if shard != home]
+            return sum(await asyncio.gather(*others)) + await self._cut(home, tenant_id, now, True, by)
 
     async def _cut(self, shard: int, tenant_id: str, now: int, announce: bool, by: str) -> int:
         keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id), keyspace.events(shard)]
@@ -227,7 +233,8 @@ class RedisSessionStore:
         return await counting.recount(self._wire)
 
     async def sample(self, tenant_id: str, most: int) -> Sample:
-        return await counting.sample(self._wire, tenant_id, most)
+        async with self._wide:
+            return await counting.sample(self._wire, tenant_id, most)
 
     async def touch(self, touches: list[Touch], rules: dict[str, Rules], now: int) -> list[str]:
         async def one(shard: int, batch: list[Touch]) -> list[bytes]:

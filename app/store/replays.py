@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from app.store import keyspace
+from app.store.hold import Hold
 from app.store.wire import Wire
 
 
 class ReplayStore:
-    """Every method may raise `StoreUnavailable`."""
-
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def claim(self, name: str, value: bytes, for_ms: int) -> bool:
-        """Write what begins a call, unless there is something; whether it was written."""
-        key = keyspace.replay(name)
-        return await self._wire.call(key, "SET", key, value, "PX", for_ms, "NX") is not None
+    def claim(self, name: str, fingerprint: bytes) -> Hold:
+        """What a call takes before it acts and turns into its answer afterwards."""
+        return Hold(self._wire, keyspace.replay(name), fingerprint)
 
     async def get(self, name: str) -> bytes | None:
+        """Raises `StoreUnavailable`."""
         key = keyspace.replay(name)
         value: bytes | None = await self._wire.call(key, "GET", key)
         return value
-
-    async def put(self, name: str, value: bytes, for_ms: int) -> None:
-        key = keyspace.replay(name)
-        await self._wire.call(key, "SET", key, value, "PX", for_ms)
-
-    async def drop(self, name: str) -> None:
-        key = keyspace.replay(name)
-        await self._wire.call(key, "DEL", key)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +15,7 @@ import msgspec
 from app.model import DAY, HOUR, MINUTE
 from app.store import keyspace
 from app.store.base import Count
+from app.store.hold import Hold
 from app.store.wire import Command, Wire
 
 EVERYONE: Final = "all"
@@ -39,13 +42,18 @@ class Statistics:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def hold(self, for_ms: int) -> bool:
-        """Nobody else may collect or count anew until `release`, or for so long; False while another does."""
-        key = keyspace.COUNTING
-        return await self._wire.call(key, "SET", key, 1, "NX", "PX", for_ms) is not None
-
-    async def release(self) -> None:
-        await self._wire.call(keyspace.COUNTING, "UNLINK", keyspace.COUNTING)
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[bool]:
+        """Nobody else collects or counts anew meanwhile; False while another does."""
+        hold = Hold(self._wire, keyspace.COUNTING)
+        if not await hold.take():
+            yield False
+            return
+        async with hold.kept():
+            try:
+                yield True
+            finally:
+                await hold.drop()
 
     async def add(self, counts: list[Count], now: int) -> None:
         """Put what was collected to the minutes of the last two hours, the hours of eight days, and the living."""

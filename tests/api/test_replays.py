@@ -9,12 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
+from app.embedded import Embedded
 from app.errors import Conflict, SessionNotFound, StoreUnavailable
 from app.model import HOUR, SECOND, new_id
 from app.replays import Replays
 from app.store.replays import ReplayStore
 from app.store.wire import Wire, open_wire
 from tests.api.world import World, a_world, bearer
+from tests.servers import command
 
 REFRESH, REVOKE = "/v1/sessions/refresh", "/v1/sessions/revoke"
 
@@ -115,6 +117,17 @@ async def test_a_repeat_that_meets_the_first_is_told_so(wire: Wire) -> None:
         await replays.once(scope, b"{}", HOUR, act)
     go.set()
     assert await first == await replays.once(scope, b"{}", HOUR, act) == b"done"
+
+
+async def test_a_full_memory_keeps_nobody_from_ending_or_refreshing(world: World, own_server: Embedded) -> None:
+    token = (await world.session("own")).refresh_token
+    command(own_server, "CONFIG", "SET", "maxmemory", "1")
+    refreshed = [await ask(world, REFRESH, "r", refresh_token=token) for _ in range(2)]
+    assert [answer.status_code for answer in refreshed] == [200, 200]
+    assert refreshed[0].content == refreshed[1].content
+    revoked = [await ask(world, REVOKE, "k", user_id="u1") for _ in range(2)]
+    assert [answer.status_code for answer in revoked] == [200, 200]
+    assert revoked[0].json()["session_ids"] and revoked[0].content == revoked[1].content
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable, SessionNotFound, RuntimeError, asyncio.CancelledError])

@@ -95,6 +95,8 @@ def test_a_worker_that_is_away_is_said_to_be_and_the_lag_grows(api: Api, worker:
     worker.stop()
     wait_until(lambda: overview()["sweep"]["lag_ms"] > 5_000, "the lag to grow")
     wait_until(lambda: not overview()["worker"]["ok"], "the worker to be missed")
+    last = overview()
+    assert last["worker"]["last_seen_at"] and last["sweep"]["last_run_at"], "what is known of it stays"
 
 
 def test_without_a_worker_nothing_is_known_and_nothing_fails(api: Api, acme: Backend) -> None:

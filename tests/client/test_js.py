@@ -68,9 +68,9 @@ def test_its_parts_keep_their_rules(installed: Path) -> None:
 @pytest.mark.slow
 def test_its_types_are_sound_and_fit_its_code(installed: Path) -> None:
     compiler = "app/client/js/node_modules/typescript/bin/tsc"
-    node(compiler, "--project", "app/client/js/jsconfig.json", cwd=installed)
+    assert node(compiler, "--project", "app/client/js/jsconfig.json", cwd=installed) == ""
     options = ["--strict", "--noEmit", "--target", "es2022", "--lib", "es2022,dom", "--module", "nodenext"]
-    node(compiler, *options, "tests/client/js/consumer.mts", cwd=installed)
+    assert node(compiler, *options, "tests/client/js/consumer.mts", cwd=installed) == ""
 
 
 def test_the_package_holds_what_it_needs_and_no_address_of_a_registry(installed: Path) -> None:

@@ -100,7 +100,7 @@ class Reader:
         self._guests = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._last: list[Position | None] = []
-        self._start = ""
+        self._start = self._server = ""
         self._read_at = 0.0
         self._ahead = 0.0
         self._late = 0
@@ -184,7 +184,15 @@ class Reader:
         self._too_far = 0
         self._last = [None] * SHARDS
         self._start = f"{self.final + 1}-0"
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._listen())]
+        self._tasks = [asyncio.create_task(self._read())]
+        self._hear()
+
+    def _hear(self) -> None:
+        """Listen anew: after a failover behind one address the old server keeps its connections, and is silent."""
+        for listening in self._tasks[1:]:
+            listening.cancel()
+        self._server = self._log.server
+        self._tasks = [self._tasks[0], asyncio.create_task(self._listen())]
 
     async def _listen(self) -> None:
         async for shard in self._doorbell.rings():
@@ -199,6 +207,8 @@ class Reader:
             try:
                 if loop.time() >= full_at:
                     await self._pass()
+                    if self._log.server != self._server:
+                        self._hear()
                     full_at = loop.time() + _PASS_S
                 else:
                     rung, self._rung = self._rung, set()

@@ -27,6 +27,8 @@ Act = Callable[[Node], Awaitable[Any]]
 
 
 class ClusterWire:
+    server = ""
+
     def __init__(self, url: str, timeout_ms: int) -> None:
         parts = urlsplit(url)
         self._parts = parts._replace(scheme=parts.scheme.replace("+cluster", ""))

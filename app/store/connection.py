@@ -83,9 +83,9 @@ class Connection:
         self._closed = False
         self._primary_only = primary_only
         self._leads = leads
-        self._server = ""
         self._ask_role_at = 0.0
         self._scripts: dict[str, Script] = {}
+        self.server = ""
         self.shebang = False
 
     async def call(self, *command: Argument) -> Any:
@@ -130,7 +130,7 @@ class Connection:
 
     def follow(self, server: str) -> None:
         """Give up a connection that leads to another server than this."""
-        if self._writer is not None and self._server != server:
+        if self._writer is not None and self.server != server:
             self._drop("the address leads to another server")
 
     async def close(self) -> None:
@@ -202,9 +202,9 @@ class Connection:
         writer.transport.set_protocol(self._replies)
         self._writer = writer
         self._broken = False
-        self.shebang, self._server = int(told(info, "redis_version").split(".")[0] or 0) >= 7, told(info, "run_id")
+        self.shebang, self.server = int(told(info, "redis_version").split(".")[0] or 0) >= 7, told(info, "run_id")
         self._ask_role_at = self._loop.time() + _ROLE_S
-        self._leads(self._server)
+        self._leads(self.server)
         self._watchdog = self._loop.call_later(_ROUND_S, self._watch)
 
     def _flush(self) -> None:

@@ -49,6 +49,11 @@ class EventLog:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
+    @property
+    def server(self) -> str:
+        """As `Wire.server`."""
+        return self._wire.server
+
     async def final(self) -> int:
         """The last millisecond in which nothing can appear any more: before the slowest primary's clock."""
         clocks = await self._wire.each("TIME")

@@ -30,6 +30,11 @@ class Node:
         self._reads = Connection(url, timeout_ms, primary_only, lambda server: self._writes.follow(server))
         self._writes = Connection(url, timeout_ms, primary_only, lambda server: self._reads.follow(server))
 
+    @property
+    def server(self) -> str:
+        """As `Wire.server`."""
+        return self._reads.server
+
     async def call(self, *command: Argument) -> Any:
         """As `Connection.call`."""
         return await self._for(command).call(*command)
@@ -70,6 +75,10 @@ class SingleWire:
 
     def __init__(self, url: str, timeout_ms: int, primary_only: bool) -> None:
         self._node = Node(url, timeout_ms, primary_only)
+
+    @property
+    def server(self) -> str:
+        return self._node.server
 
     async def call(self, key: str, *command: Argument) -> Any:
         return await self._node.call(*command)

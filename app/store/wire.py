@@ -32,6 +32,11 @@ class Wire(Protocol):
     or is in no state to serve; a write may then have happened and is never sent again by this layer.
     """
 
+    @property
+    def server(self) -> str:
+        """The run id of the single server that was reached last, so that a failover is noticed elsewhere too. Empty for
+        a cluster, whose nodes tell each other."""
+
     async def call(self, key: str, *command: Argument) -> Any:
         """One command; `key` decides the node of a cluster."""
 

@@ -25,6 +25,8 @@ STORES = ["oracle", "fakeredis", "valkey", "cluster"]
 class FakeWire:
     """A `Wire` over fakeredis, whose scripts run in lupa."""
 
+    server = ""
+
     def __init__(self, server: fakeredis.FakeServer | None = None) -> None:
         self._redis: Any = fakeredis.FakeAsyncRedis(
             server=server or fakeredis.FakeServer()

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections import Counter
+from typing import Any
 
 import msgspec
-from redis.exceptions import ResponseError
 
 from app.census import kind_of, place_of
 from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached, StoreUnavailable
 from app.model import (
     DAY,
-    HOUR,
     SHARDS,
     Reason,
     Rules,
@@ -28,6 +24,7 @@ from app.model import (
     shard_of,
 )
 from app.store import counting, keyspace, listing
+from app.store.acts import Acts, Flat, rule_fields
 from app.store.base import (
     Count,
     Created,
@@ -43,24 +40,17 @@ from app.store.base import (
     Touch,
 )
 from app.store.mending import Repair
-from app.store.record import Field, changed_fields, fields_of, history_of, judged, names_of, pieces, session_of
+from app.store.record import changed_fields, fields_of, history_of, judged, names_of, pieces, session_of
 from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
 
 _KEEP = 7 * DAY
-_BATCH = 25
 _ATTEMPTS = 20
 _AT_ONCE = 64
 _WIDE = 2
 """How many may read from all shards at once, and how many cut off; more would fill the connection for everybody."""
-_ROUNDS = 1_000
 _NO_RULES = Rules()
 _NOT_ONCE = Once("", "")
-_log = logging.getLogger(__name__)
-
-Flat = list[Field]
-Item = TypeVar("Item", Due, Touch)
-Result = TypeVar("Result")
 
 
 class RedisSessionStore:
@@ -69,6 +59,7 @@ class RedisSessionStore:
     def __init__(self, wire: Wire, retention_ms: int = DAY) -> None:
         self._wire = wire
         self._retention = retention_ms
+        self._acts = Acts(wire, retention_ms)
         self._wide, self._cutting = asyncio.Semaphore(_WIDE), asyncio.Semaphore(_WIDE)
 
     async def create(
@@ -84,7 +75,7 @@ class RedisSessionStore:
                 case b"cut":
                     session = _renewed(session, int(answer[1]) + 1)
                 case b"settle":
-                    await self._settle(session.tenant_id, session.user_id, answer[1:], rules, now)
+                    await self._acts.settle(session.tenant_id, session.user_id, answer[1:], rules, now)
                 case b"over":
                     await self.evict(session.tenant_id, session.user_id, rules, now)
                 case _:
@@ -98,7 +89,7 @@ class RedisSessionStore:
         args: Flat = [deadline(session.expires_at, now, rules), rules.limit, int(rules.reject), keep_until]
         args += [once.fingerprint, kind_of(session.device_type, session.country), by, *fields_of(session, digest)]
         key = keyspace.once(shard_in(session.id), session.tenant_id, once.key)
-        answer: list[bytes] = await self._act("create", session, rules, now, args, key)
+        answer: list[bytes] = await self._acts.on_session("create", session, rules, now, args, key)
         return answer
 
     async def _created(self, session: Session, rules: Rules, now: int, once: Once, earlier: list[bytes]) -> Created:
@@ -116,7 +107,7 @@ class RedisSessionStore:
     ) -> Session | None:
         shard, key = shard_in(session_id), keyspace.session(shard_in(session_id), session_id)
         if user_id is None:
-            owner = await self._owner(session_id)
+            owner = await self._acts.owner(session_id)
             if owner is None or owner.tenant_id != tenant_id:
                 return None
             user_id = owner.user_id
@@ -182,7 +173,7 @@ class RedisSessionStore:
         args: Flat = [rules.limit, rules.grace, rotation.generation, rotation.digest]
         args += [rotation.successor, rotation.branch]
         for _ in range(_ATTEMPTS):
-            answer = await self._act("rotate", rotation, rules, now, args)
+            answer = await self._acts.on_session("rotate", rotation, rules, now, args)
             if answer[0] == b"missing":
                 return Rotated(outcome="missing")
             if answer[0] == b"over":
@@ -196,18 +187,18 @@ class RedisSessionStore:
     async def revoke(
         self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int, by: str = ""
     ) -> bool:
-        owner = await self._owner(session_id)
+        owner = await self._acts.owner(session_id)
         if owner is None or owner.tenant_id != tenant_id:
             return False
-        return bool(await self._act("revoke", owner, rules, now, [reason, by]))
+        return bool(await self._acts.on_session("revoke", owner, rules, now, [reason, by]))
 
     async def revoke_user(
         self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int, by: str = ""
     ) -> list[str]:
-        return await self._drain("revoke_user", tenant_id, user_id, except_id or "", rules, now, [reason, by])
+        return await self._acts.on_user("revoke_user", tenant_id, user_id, except_id or "", rules, now, [reason, by])
 
     async def evict(self, tenant_id: str, user_id: str, rules: Rules, now: int) -> list[str]:
-        return await self._drain("evict", tenant_id, user_id, rules.limit, rules, now, [])
+        return await self._acts.on_user("evict", tenant_id, user_id, rules.limit, rules, now, [])
 
     async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
         home = shard_of(tenant_id, "")
@@ -242,20 +233,20 @@ class RedisSessionStore:
             for seen in batch:
                 keys.append(keyspace.session(shard, seen.session_id))
                 keys.append(keyspace.user(shard, seen.tenant_id, seen.user_id))
-                args += [seen.session_id, seen.tenant_id, seen.seen, *_rules(rules[seen.tenant_id])]  # type: ignore[list-item]
+                args += [seen.session_id, seen.tenant_id, seen.seen, *rule_fields(rules[seen.tenant_id])]  # type: ignore[list-item]
             answer: list[bytes] = await self._wire.script(SCRIPTS["touch"], keys, args)
             return answer
 
-        alive = await self._by_shard(touches, one)
+        alive = await self._acts.by_shard(touches, one)
         return [sid.decode() for batch in alive for sid in batch]
 
     async def update(
         self, tenant_id: str, session_id: str, changes: dict[str, Any], rules: Rules, now: int, by: str = ""
     ) -> Session | None:
-        owner = await self._owner(session_id)
+        owner = await self._acts.owner(session_id)
         if owner is None or owner.tenant_id != tenant_id:
             return None
-        answer = await self._act("update", owner, rules, now, _changed(changes, now, by))
+        answer = await self._acts.on_session("update", owner, rules, now, _changed(changes, now, by))
         if answer[0] == b"missing":
             return None
         return session_of(session_id, answer[3], answer[1], answer[2])
@@ -268,144 +259,30 @@ class RedisSessionStore:
         args, changed = _changed(changes, now, by), list[str]()
         for first in range(0, len(members), _AT_ONCE):
             owners = [Due(sid, tenant_id, user_id) for sid in members[first : first + _AT_ONCE]]
-            answers = await asyncio.gather(*(self._act("update", owner, rules, now, args) for owner in owners))
+            answers = await asyncio.gather(
+                *(self._acts.on_session("update", owner, rules, now, args) for owner in owners)
+            )
             changed += [o.session_id for o, answer in zip(owners, answers, strict=True) if answer[0] == b"ok"]
         return changed
 
     async def due(self, now: int, limit: int) -> list[Due]:
-        async def one(key: str) -> list[bytes]:
-            try:
-                sids: list[bytes] = await self._wire.call(
-                    key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit, "WITHSCORES"
-                )
-            except ResponseError as error:
-                _log.error("%s cannot be read (%s); the repair pass will see to it", key, error)
-                return []
-            return sids
-
-        rows = await asyncio.gather(*(one(keyspace.due(shard)) for shard in range(SHARDS)))
-        since = {sid.decode(): int(float(at)) for row in rows for sid, at in zip(row[::2], row[1::2], strict=True)}
-        owners = await self._owners([*since])
-        return [msgspec.structs.replace(owner, at=since[owner.session_id]) for owner in owners]
+        return await self._acts.due(now, limit)
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
-        async def one(shard: int, batch: list[Due]) -> int:
-            try:
-                ended: int = await self._wire.script(
-                    SCRIPTS["sweep"], *_swept(shard, batch, rules, now, self._retention)
-                )
-            except ResponseError as error:
-                if len(batch) > 1:
-                    return sum([await one(shard, [item]) for item in batch])
-                return await self._postpone(batch[0], now, error)
-            return ended
-
-        return sum(await self._by_shard(due, one, at_once=1))
-
-    async def _postpone(self, item: Due, now: int, error: ResponseError) -> int:
-        """What no script can settle must not keep the sweep from the rest."""
-        _log.error("session %s cannot be settled (%s); the repair pass will see to it", item.session_id, error)
-        key = keyspace.due(shard_in(item.session_id))
-        await self._wire.call(key, "ZADD", key, now + HOUR, item.session_id)
-        return 0
+        return await self._acts.sweep(due, rules, now)
 
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
         key = keyspace.tenant_index(shard, tenant_id)
         low = place_of(created_ms(after), 0) if after else 1
         sids: list[bytes] = await self._wire.call(key, "ZRANGE", key, low, "+inf", "BYSCORE", "LIMIT", 0, limit)
-        return await self._owners([sid.decode() for sid in sids if sid.decode() > after])
+        return await self._acts.owners([sid.decode() for sid in sids if sid.decode() > after])
 
     async def repair(self, rules_of: RulesOf, now: int) -> Counter[str]:
         async def mend(owner: Due, kind: int) -> list[str]:
             rules = await rules_of(owner.tenant_id) or _NO_RULES
-            return [damage.decode() for damage in await self._act("mend", owner, rules, now, [kind])]
+            return [damage.decode() for damage in await self._acts.on_session("mend", owner, rules, now, [kind])]
 
         return await Repair(self._wire, mend).run()
-
-    async def _settle(self, tenant_id: str, user_id: str, sids: list[bytes], rules: Rules, now: int) -> None:
-        await self.sweep([Due(sid.decode(), tenant_id, user_id) for sid in sids], {tenant_id: rules}, now)
-
-    async def _act(
-        self, verb: str, at: Due | Rotation | Session, rules: Rules, now: int, args: Flat, *more: str
-    ) -> Any:
-        """Run the script of `verb` on one session: nine keys (and `more`), nine common arguments, then its own."""
-        sid = at.id if isinstance(at, Session) else at.session_id
-        shard = shard_in(sid)
-        keys = [keyspace.session(shard, sid), *_user_keys(shard, at.tenant_id, at.user_id), *more]
-        common: Flat = [now, self._retention, at.tenant_id, at.user_id, sid, *_rules(rules)]
-        return await self._wire.script(SCRIPTS[verb], keys, [*common, rules.not_after(now), *args])
-
-    async def _drain(
-        self, verb: str, tenant_id: str, user_id: str, own: Field, rules: Rules, now: int, args: Flat
-    ) -> list[str]:
-        """Run a script on a user's set until it ends nothing more."""
-        keys = _user_keys(shard_of(tenant_id, user_id), tenant_id, user_id)
-        common: Flat = [now, self._retention, tenant_id, user_id, own, *_rules(rules), rules.not_after(now)]
-        ended: list[str] = []
-        for _ in range(_ROUNDS):
-            answer = await self._wire.script(SCRIPTS[verb], keys, [*common, *args])
-            if answer[0] == b"settle":
-                await self._settle(tenant_id, user_id, answer[1:], rules, now)
-            elif len(answer) == 1:
-                return ended
-            else:
-                ended += [sid.decode() for sid in answer[1:]]
-        raise StoreUnavailable("the user's sessions change too fast")
-
-    async def _by_shard(
-        self, items: list[Item], act: Callable[[int, list[Item]], Awaitable[Result]], at_once: int = _AT_ONCE
-    ) -> list[Result]:
-        """Run `act` on batches of one shard each, `at_once` side by side."""
-        shards: dict[int, list[Item]] = defaultdict(list)
-        for item in items:
-            shards[shard_in(item.session_id)].append(item)
-        batches = [
-            (shard, batch[start : start + _BATCH])
-            for shard, batch in shards.items()
-            for start in range(0, len(batch), _BATCH)
-        ]
-        results: list[Result] = []
-        for first in range(0, len(batches), at_once):
-            results += await asyncio.gather(*(act(*batch) for batch in batches[first : first + at_once]))
-        return results
-
-    async def _owner(self, session_id: str) -> Due | None:
-        owners = await self._owners_in(shard_in(session_id), [session_id])
-        return owners[0] if owners else None
-
-    async def _owners(self, session_ids: list[str]) -> list[Due]:
-        """Tenant and user of each; ids whose hash is gone are dropped from the due index."""
-        found = await self.owners(session_ids)
-        known = {owner.session_id for owner in found}
-        lost = [sid for sid in session_ids if sid not in known]
-        keys = [keyspace.due(shard_in(sid)) for sid in lost]
-        await asyncio.gather(*(self._wire.call(k, "ZREM", k, sid) for k, sid in zip(keys, lost, strict=True)))
-        return found
-
-    async def owners(self, session_ids: list[str]) -> list[Due]:
-        """Tenant and user of each session that has a hash, shard by shard, in each in the order given."""
-        shards: dict[int, list[str]] = defaultdict(list)
-        for sid in session_ids:
-            shards[shard_in(sid)].append(sid)
-        groups, found = [*shards.items()], list[Due]()
-        for first in range(0, len(groups), _AT_ONCE):
-            rows = await asyncio.gather(*(self._owners_in(*group) for group in groups[first : first + _AT_ONCE]))
-            found += [owner for row in rows for owner in row]
-        return found
-
-    async def _owners_in(self, shard: int, session_ids: list[str]) -> list[Due]:
-        """The same of one shard. A key that is no hash counts as none."""
-        keys = [keyspace.session(shard, sid) for sid in session_ids]
-        try:
-            rows = await self._wire.batch(keys[0], [("HMGET", key, "tenant", "user", "user1") for key in keys])
-        except ResponseError:
-            each = [await self._owners_in(shard, [sid]) for sid in session_ids] if len(session_ids) > 1 else []
-            return [owner for owners in each for owner in owners]
-        return [
-            Due(sid, tenant.decode(), (user + (more or b"")).decode())
-            for sid, (tenant, user, more) in zip(session_ids, rows, strict=True)
-            if tenant is not None and user is not None
-        ]
 
 
 def _changed(changes: dict[str, Any], now: int, by: str) -> Flat:
@@ -416,38 +293,6 @@ def _changed(changes: dict[str, Any], now: int, by: str) -> Flat:
         drops += names_of(name) if name in ("claims", "meta") else [name]
         sets += [] if value is None else pieces(name, value)
     return [len(drops), *drops, *sets]
-
-
-def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, retention: int) -> tuple[list[str], Flat]:
-    """Keys and arguments of `sweep.lua`."""
-    keys = [keyspace.due(shard), keyspace.cutoff(shard), keyspace.events(shard), keyspace.counts(shard)]
-    keys.append(keyspace.endings(shard))
-    args: Flat = [now, retention]
-    for item in batch:
-        sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
-        keys += [keyspace.session(shard, sid), keyspace.user(shard, tenant_id, user_id)]
-        keys += [keyspace.ended(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)]
-        of_tenant = rules.get(tenant_id, _NO_RULES)
-        args += [sid, tenant_id, user_id, *_rules(of_tenant), of_tenant.not_after(now)]
-    return keys, args
-
-
-def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:
-    """The keys of a user's scripts in their order: user ended tenant due cutoff events counts endings."""
-    return [
-        keyspace.user(shard, tenant_id, user_id),
-        keyspace.ended(shard, tenant_id, user_id),
-        keyspace.tenant_index(shard, tenant_id),
-        keyspace.due(shard),
-        keyspace.cutoff(shard),
-        keyspace.events(shard),
-        keyspace.counts(shard),
-        keyspace.endings(shard),
-    ]
-
-
-def _rules(rules: Rules) -> list[Field]:
-    return [rules.idle or 0, rules.idle_cut, rules.idle_cut_at]
 
 
 def _renewed(session: Session, created: int) -> Session:

@@ -1,0 +1,193 @@
+"""How a script is run: on one session, on a user's set until nothing is left, on many sessions shard by shard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from app.errors import StoreUnavailable
+from app.model import HOUR, SHARDS, Rules, Session, shard_in, shard_of
+from app.store import keyspace
+from app.store.base import Due, Rotation, Touch
+from app.store.record import Field
+from app.store.scripts import SCRIPTS
+from app.store.wire import Wire
+
+_BATCH: Final = 25
+_AT_ONCE: Final = 64
+_ROUNDS: Final = 1_000
+_NO_RULES: Final = Rules()
+_log: Final = logging.getLogger(__name__)
+
+Flat = list[Field]
+Item = TypeVar("Item", Due, Touch)
+Result = TypeVar("Result")
+
+
+class Acts:
+    """`retention_ms`: how long events and tombstones are kept. Every method may raise `StoreUnavailable`."""
+
+    def __init__(self, wire: Wire, retention_ms: int) -> None:
+        self._wire = wire
+        self._retention = retention_ms
+
+    async def on_session(
+        self, verb: str, at: Due | Rotation | Session, rules: Rules, now: int, args: Flat, *more: str
+    ) -> Any:
+        """Run the script of `verb` on one session: nine keys (and `more`), nine common arguments, then its own."""
+        sid = at.id if isinstance(at, Session) else at.session_id
+        shard = shard_in(sid)
+        keys = [keyspace.session(shard, sid), *_user_keys(shard, at.tenant_id, at.user_id), *more]
+        common: Flat = [now, self._retention, at.tenant_id, at.user_id, sid, *rule_fields(rules)]
+        return await self._wire.script(SCRIPTS[verb], keys, [*common, rules.not_after(now), *args])
+
+    async def on_user(
+        self, verb: str, tenant_id: str, user_id: str, own: Field, rules: Rules, now: int, args: Flat
+    ) -> list[str]:
+        """Run a script on a user's set until it ends nothing more."""
+        keys = _user_keys(shard_of(tenant_id, user_id), tenant_id, user_id)
+        common: Flat = [now, self._retention, tenant_id, user_id, own, *rule_fields(rules), rules.not_after(now)]
+        ended: list[str] = []
+        for _ in range(_ROUNDS):
+            answer = await self._wire.script(SCRIPTS[verb], keys, [*common, *args])
+            if answer[0] == b"settle":
+                await self.settle(tenant_id, user_id, answer[1:], rules, now)
+            elif len(answer) == 1:
+                return ended
+            else:
+                ended += [sid.decode() for sid in answer[1:]]
+        raise StoreUnavailable("the user's sessions change too fast")
+
+    async def by_shard(
+        self, items: list[Item], act: Callable[[int, list[Item]], Awaitable[Result]], at_once: int = _AT_ONCE
+    ) -> list[Result]:
+        """Run `act` on batches of one shard each, `at_once` side by side."""
+        shards: dict[int, list[Item]] = defaultdict(list)
+        for item in items:
+            shards[shard_in(item.session_id)].append(item)
+        batches = [
+            (shard, batch[start : start + _BATCH])
+            for shard, batch in shards.items()
+            for start in range(0, len(batch), _BATCH)
+        ]
+        results: list[Result] = []
+        for first in range(0, len(batches), at_once):
+            results += await asyncio.gather(*(act(*batch) for batch in batches[first : first + at_once]))
+        return results
+
+    async def due(self, now: int, limit: int) -> list[Due]:
+        async def one(key: str) -> list[bytes]:
+            try:
+                sids: list[bytes] = await self._wire.call(
+                    key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit, "WITHSCORES"
+                )
+            except ResponseError as error:
+                _log.error("%s cannot be read (%s); the repair pass will see to it", key, error)
+                return []
+            return sids
+
+        rows = await asyncio.gather(*(one(keyspace.due(shard)) for shard in range(SHARDS)))
+        since = {sid.decode(): int(float(at)) for row in rows for sid, at in zip(row[::2], row[1::2], strict=True)}
+        owners = await self.owners([*since])
+        return [msgspec.structs.replace(owner, at=since[owner.session_id]) for owner in owners]
+
+    async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
+        async def one(shard: int, batch: list[Due]) -> int:
+            try:
+                ended: int = await self._wire.script(
+                    SCRIPTS["sweep"], *_swept(shard, batch, rules, now, self._retention)
+                )
+            except ResponseError as error:
+                if len(batch) > 1:
+                    return sum([await one(shard, [item]) for item in batch])
+                return await self._postpone(batch[0], now, error)
+            return ended
+
+        return sum(await self.by_shard(due, one, at_once=1))
+
+    async def settle(self, tenant_id: str, user_id: str, sids: list[bytes], rules: Rules, now: int) -> None:
+        """Sweep what a script on a user's set was in doubt about."""
+        await self.sweep([Due(sid.decode(), tenant_id, user_id) for sid in sids], {tenant_id: rules}, now)
+
+    async def owner(self, session_id: str) -> Due | None:
+        owners = await self._owners_in(shard_in(session_id), [session_id])
+        return owners[0] if owners else None
+
+    async def owners(self, session_ids: list[str]) -> list[Due]:
+        """Tenant and user of each; ids whose hash is gone are dropped from the due index."""
+        found = await self._known(session_ids)
+        known = {owner.session_id for owner in found}
+        lost = [sid for sid in session_ids if sid not in known]
+        keys = [keyspace.due(shard_in(sid)) for sid in lost]
+        await asyncio.gather(*(self._wire.call(k, "ZREM", k, sid) for k, sid in zip(keys, lost, strict=True)))
+        return found
+
+    async def _known(self, session_ids: list[str]) -> list[Due]:
+        """Tenant and user of each session that has a hash, shard by shard, in each in the order given."""
+        shards: dict[int, list[str]] = defaultdict(list)
+        for sid in session_ids:
+            shards[shard_in(sid)].append(sid)
+        groups, found = [*shards.items()], list[Due]()
+        for first in range(0, len(groups), _AT_ONCE):
+            rows = await asyncio.gather(*(self._owners_in(*group) for group in groups[first : first + _AT_ONCE]))
+            found += [owner for row in rows for owner in row]
+        return found
+
+    async def _owners_in(self, shard: int, session_ids: list[str]) -> list[Due]:
+        """The same of one shard. A key that is no hash counts as none."""
+        keys = [keyspace.session(shard, sid) for sid in session_ids]
+        try:
+            rows = await self._wire.batch(keys[0], [("HMGET", key, "tenant", "user", "user1") for key in keys])
+        except ResponseError:
+            each = [await self._owners_in(shard, [sid]) for sid in session_ids] if len(session_ids) > 1 else []
+            return [owner for owners in each for owner in owners]
+        return [
+            Due(sid, tenant.decode(), (user + (more or b"")).decode())
+            for sid, (tenant, user, more) in zip(session_ids, rows, strict=True)
+            if tenant is not None and user is not None
+        ]
+
+    async def _postpone(self, item: Due, now: int, error: ResponseError) -> int:
+        """What no script can settle must not keep the sweep from the rest."""
+        _log.error("session %s cannot be settled (%s); the repair pass will see to it", item.session_id, error)
+        key = keyspace.due(shard_in(item.session_id))
+        await self._wire.call(key, "ZADD", key, now + HOUR, item.session_id)
+        return 0
+
+
+def rule_fields(rules: Rules) -> list[Field]:
+    return [rules.idle or 0, rules.idle_cut, rules.idle_cut_at]
+
+
+def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, retention: int) -> tuple[list[str], Flat]:
+    """Keys and arguments of `sweep.lua`."""
+    keys = [keyspace.due(shard), keyspace.cutoff(shard), keyspace.events(shard), keyspace.counts(shard)]
+    keys.append(keyspace.endings(shard))
+    args: Flat = [now, retention]
+    for item in batch:
+        sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
+        keys += [keyspace.session(shard, sid), keyspace.user(shard, tenant_id, user_id)]
+        keys += [keyspace.ended(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)]
+        of_tenant = rules.get(tenant_id, _NO_RULES)
+        args += [sid, tenant_id, user_id, *rule_fields(of_tenant), of_tenant.not_after(now)]
+    return keys, args
+
+
+def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:
+    """The keys of a user's scripts in their order: user ended tenant due cutoff events counts endings."""
+    return [
+        keyspace.user(shard, tenant_id, user_id),
+        keyspace.ended(shard, tenant_id, user_id),
+        keyspace.tenant_index(shard, tenant_id),
+        keyspace.due(shard),
+        keyspace.cutoff(shard),
+        keyspace.events(shard),
+        keyspace.counts(shard),
+        keyspace.endings(shard),
+    ]

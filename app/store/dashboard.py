@@ -8,7 +8,7 @@ from app.store import keyspace
 from app.store.wire import Wire
 
 MAX_SIGNED_IN: Final = 20
-"""Records of one credential; the oldest go."""
+"""Living records of one credential; the oldest go."""
 
 
 class DashboardSessions:
@@ -23,8 +23,11 @@ class DashboardSessions:
         await self._wire.call(key, "SET", key, record, "PX", idle)
         await self._wire.call(index, "ZADD", index, now, name)
         await self._wire.call(index, "PEXPIRE", index, life)
-        for old in await self._wire.call(index, "ZRANGE", index, 0, -1 - MAX_SIGNED_IN):
-            await self.drop(old.decode(), credential)
+        names = [name.decode() for name in await self._wire.call(index, "ZRANGE", index, 0, -1)]
+        if len(names) > MAX_SIGNED_IN:
+            living = [name for name in names if await self._is_there(name, index)]
+            for old in living[:-MAX_SIGNED_IN]:
+                await self.drop(old, credential)
 
     async def get(self, name: str) -> bytes | None:
         key = keyspace.dashboard(name)
@@ -41,3 +44,11 @@ class DashboardSessions:
         key, index = keyspace.dashboard(name), keyspace.dashboard_index(credential)
         await self._wire.call(key, "DEL", key)
         await self._wire.call(index, "ZREM", index, name)
+
+    async def _is_there(self, name: str, index: str) -> bool:
+        """A name whose record went with its TTL goes from the index."""
+        key = keyspace.dashboard(name)
+        there = bool(await self._wire.call(key, "EXISTS", key))
+        if not there:
+            await self._wire.call(index, "ZREM", index, name)
+        return there

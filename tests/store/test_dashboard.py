@@ -50,3 +50,18 @@ async def test_the_oldest_of_a_credential_go_and_no_other_s(wire: Wire, now: int
     kept = [name for name in names if await sessions.get(name) is not None]
     assert kept == names[3:]
     assert await sessions.get(names[-1] + "0") == b"another's"
+
+
+@on_servers
+async def test_what_has_ended_by_itself_pushes_nobody_out(wire: Wire, now: int) -> None:
+    """Many who signed in and went away, after one who is still there."""
+    sessions, owner = DashboardSessions(wire), token_hex(8)
+    living, last, *gone = [token_hex(32) for _ in range(MAX_SIGNED_IN + 3)]
+    await sessions.put(living, owner, b"record", now, IDLE, LIFE)
+    for age, name in enumerate(gone, 1):
+        await sessions.put(name, owner, b"record", now + age, IDLE, LIFE)
+        await wire.call(keyspace.dashboard(name), "PEXPIRE", keyspace.dashboard(name), 0)
+    await sessions.put(last, owner, b"record", now + MINUTE, IDLE, LIFE)
+    assert await sessions.get(living) == await sessions.get(last) == b"record"
+    index = keyspace.dashboard_index(owner)
+    assert await wire.call(index, "ZCARD", index) <= MAX_SIGNED_IN

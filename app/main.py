@@ -96,7 +96,7 @@ def _provider(settings: Settings) -> Provider | None:
         return None
     from app.api.oidc import Provider
 
-    return Provider(settings.oidc, settings.issuer)
+    return Provider(settings.oidc, settings.operators_url)
 
 
 class _Server(uvicorn.Server):

@@ -40,12 +40,13 @@ class Oidc(msgspec.Struct, frozen=True, kw_only=True):
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`secret` feeds every derived key (HKDF); what was made under `other_secret` is good as well. `issuer` is
-    the `iss` of every access token."""
+    the `iss` of every access token; `dashboard_url`: where operators find the dashboard, if elsewhere."""
 
     redis_url: str
     secret: bytes
     admin_key: str
     issuer: str
+    dashboard_url: str | None = None
     other_secret: bytes | None = None
     environment: Environment = "development"
     arq_redis_url: str | None = None
@@ -70,11 +71,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The one to make things under, then the one that is good as well."""
         return (self.secret,) if self.other_secret is None else (self.secret, self.other_secret)
 
+    @property
+    def operators_url(self) -> str:
+        """The address of this service as a browser of an operator knows it."""
+        return self.dashboard_url or self.issuer
+
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
         environment = _choice(env, "HELLOJOHN_ENV", ("development", "production"), "development")
         port = _number(env, "PORT", 8000, 1, 65_535)
         secret, admin_key = _secret(env, environment), _admin_key(env, environment)
+        admin_port, oidc = _admin_port(env, port), _oidc(env, environment)
         if admin_key.encode().removeprefix(b"mk_live_") in secret or secret in admin_key.encode():
             raise SettingError("HELLOJOHN_ADMIN_KEY must not be made of HELLOJOHN_SECRET")
         return cls(
@@ -85,9 +92,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             admin_key=admin_key,
             other_secret=_other_secret(env, environment, secret),
             issuer=_issuer(env, environment, port),
+            dashboard_url=_dashboard_url(env, required=oidc is not None and admin_port is not None),
             host=env.get("HOST", "127.0.0.1"),
             port=port,
-            admin_port=_admin_port(env, port),
+            admin_port=admin_port,
             geoip_file=_file(env, "HELLOJOHN_GEOIP_FILE"),
             log_level=_choice(  # type: ignore[arg-type]
                 env, "HELLOJOHN_LOG", ("debug", "info", "warning", "error"), "info"
@@ -98,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             proxies=_networks(env, "HELLOJOHN_PROXIES"),
             origins=_origins(env, "HELLOJOHN_ORIGINS"),
             failures_per_minute=_number(env, "HELLOJOHN_FAILURES_PER_MINUTE", 300, 0, 1_000_000),
-            oidc=_oidc(env, environment),
+            oidc=oidc,
             verifies_per_minute=_number(env, "HELLOJOHN_VERIFIES_PER_MINUTE", 0, 0, _MOST),
             reads_per_minute=_number(env, "HELLOJOHN_READS_PER_MINUTE", 600_000, 0, _MOST),
             writes_per_minute=_number(env, "HELLOJOHN_WRITES_PER_MINUTE", 600_000, 0, _MOST),
@@ -219,15 +227,32 @@ def _admin_key(env: Mapping[str, str], environment: str) -> str:
 
 
 def _issuer(env: Mapping[str, str], environment: str, port: int) -> str:
-    value = env.get("HELLOJOHN_ISSUER")
-    if value:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise SettingError("HELLOJOHN_ISSUER must be an http(s) address without query")
-        return value.rstrip("/")
+    if found := _address(env, "HELLOJOHN_ISSUER"):
+        return found
     if environment == "production":
         raise SettingError("HELLOJOHN_ISSUER is required in production")
     return f"http://127.0.0.1:{port}"
+
+
+def _dashboard_url(env: Mapping[str, str], required: bool) -> str | None:
+    """An operators' port has an address of its own, and an OpenID provider has to be told which."""
+    found = _address(env, "HELLOJOHN_DASHBOARD_URL")
+    if required and found is None:
+        raise SettingError(
+            "HELLOJOHN_DASHBOARD_URL is required with ADMIN_PORT and HELLOJOHN_OIDC_ISSUER: "
+            "the address by which operators reach ADMIN_PORT"
+        )
+    return found
+
+
+def _address(env: Mapping[str, str], name: str) -> str | None:
+    value = env.get(name)
+    if not value:
+        return None
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SettingError(f"{name} must be an http(s) address without query")
+    return value.rstrip("/")
 
 
 def _oidc(env: Mapping[str, str], environment: str) -> Oidc | None:

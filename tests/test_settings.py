@@ -84,6 +84,8 @@ def test_production_refuses_to_start_without(name: str) -> None:
         ("HELLOJOHN_ADMIN_KEY", "mk_live_" + "ä" * 40),
         ("HELLOJOHN_ISSUER", "sessions.example.com"),
         ("HELLOJOHN_ISSUER", "https://example.com/?tenant=1"),
+        ("HELLOJOHN_DASHBOARD_URL", "admin.example.com"),
+        ("HELLOJOHN_DASHBOARD_URL", "https://example.com/#top"),
         ("HELLOJOHN_GEOIP_FILE", "/nowhere/to/be.found"),
         ("HELLOJOHN_RETENTION_HOURS", "23"),
         ("REDIS_URL", "http://127.0.0.1:6379"),
@@ -128,6 +130,15 @@ def test_an_openid_provider_speaks_tls_in_production() -> None:
     with pytest.raises(SettingError, match=r"^HELLOJOHN_OIDC_ISSUER must be"):
         Settings.from_env(PRODUCTION | plain)
     assert Settings.from_env(PRODUCTION | plain | {"HELLOJOHN_ENV": "development"}).oidc is not None
+
+
+def test_operators_on_a_port_of_their_own_come_back_from_the_provider_to_its_address() -> None:
+    inside, url = PRODUCTION | {"ADMIN_PORT": "9000"}, {"HELLOJOHN_DASHBOARD_URL": "https://admin.example.com:9443/"}
+    with pytest.raises(SettingError, match=r"^HELLOJOHN_DASHBOARD_URL is required with ADMIN_PORT"):
+        Settings.from_env(inside | OIDC)
+    assert Settings.from_env(inside | OIDC | url).operators_url == "https://admin.example.com:9443"
+    for enough in (inside, PRODUCTION | OIDC):
+        assert Settings.from_env(enough).operators_url == PRODUCTION["HELLOJOHN_ISSUER"]
 
 
 @pytest.mark.parametrize("name", ["HELLOJOHN_SECRET", "HELLOJOHN_OTHER_SECRET", "HELLOJOHN_ADMIN_KEY"])

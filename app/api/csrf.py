@@ -16,12 +16,12 @@ SAFE: Final = frozenset({"GET", "HEAD"})
 _OURS: Final = (b"x-requested-with", b"hellojohn-dashboard")
 
 
-def check(method: str, headers: dict[bytes, bytes], issuer: str) -> None:
-    """`issuer`: the address this service is known by, in case a proxy changes `Host`. Raises `CsrfRefused`."""
+def check(method: str, headers: dict[bytes, bytes], url: str) -> None:
+    """`url`: the address this service is known by, in case a proxy changes `Host`. Raises `CsrfRefused`."""
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     if site not in (None, b"same-origin") and (site != b"none" or method not in SAFE):
         raise CsrfRefused
-    if origin is not None and not _is_ours(origin, headers.get(b"host", b""), issuer):
+    if origin is not None and not _is_ours(origin, headers.get(b"host", b""), url):
         raise CsrfRefused
     if method in SAFE:
         return
@@ -29,7 +29,7 @@ def check(method: str, headers: dict[bytes, bytes], issuer: str) -> None:
         raise CsrfRefused
 
 
-def _is_ours(origin: bytes, host: bytes, issuer: str) -> bool:
-    known = urlsplit(issuer)
+def _is_ours(origin: bytes, host: bytes, url: str) -> bool:
+    known = urlsplit(url)
     ours = {b"http://" + host, b"https://" + host, f"{known.scheme}://{known.netloc}".encode()}
     return origin.lower() in {one.lower() for one in ours}

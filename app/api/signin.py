@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from app.api.auth import Caller, holder_of
 from app.api.call import Call, Header, Reply
-from app.api.limits import rfc3339
+from app.api.limits import rfc3339, rfc3339_ms
 from app.api.operation import Operation
 from app.api.schema import Request
 from app.api.sides import check_caller
@@ -37,7 +37,8 @@ class TenantRef(Answer):
 
 
 class DashboardSession(Answer):
-    """`scopes`: of a tenant's key; an admin has none to be held to. `oidc`: renewed at the provider, not with a key."""
+    """`scopes`: of a tenant's key; an admin has none to be held to. `oidc`: renewed at the provider, not with a key.
+    `now`: by the clock that the other times are by, which a browser's may differ from."""
 
     kind: Literal["admin", "key"]
     name: str
@@ -46,10 +47,11 @@ class DashboardSession(Answer):
     expires_at: str
     idle_until: str
     fresh_until: str
+    now: str
     oidc: bool
 
     @classmethod
-    def of(cls, operator: Operator) -> DashboardSession:
+    def of(cls, operator: Operator, now: int) -> DashboardSession:
         key, tenant = operator.key, operator.tenant
         return cls(
             kind="admin" if key is None else "key",
@@ -57,8 +59,9 @@ class DashboardSession(Answer):
             tenant=None if tenant is None else TenantRef(id=tenant.id, name=tenant.name),
             scopes=None if key is None else [scope for scope in SCOPES if key.may(scope)],
             expires_at=rfc3339(operator.expires_at),
-            idle_until=rfc3339(operator.idle_until),
+            idle_until=rfc3339_ms(operator.idle_until),
             fresh_until=rfc3339(operator.fresh_until),
+            now=rfc3339_ms(now),
             oidc=operator.identity.credential == "oidc",
         )
 
@@ -76,7 +79,7 @@ async def options(call: Call) -> Options:
 
 async def get(call: Call) -> DashboardSession:
     visit = Visit(call.context.headers, call.context.site.running, call.now)
-    return DashboardSession.of(await visit.operator())
+    return DashboardSession.of(await visit.operator(), call.now)
 
 
 async def create(call: Call) -> Reply:
@@ -101,7 +104,7 @@ async def begin(call: Call, identity: Identity, proven_at: int, old: str | None)
     operator = await operators.find(value, call.now)
     await operators.sign_out(old)
     await _record(call, operator, "dashboard.signed_in")
-    return call.reply(DashboardSession.of(operator), 201, cookie(value))
+    return call.reply(DashboardSession.of(operator, call.now), 201, cookie(value))
 
 
 def cookie(value: str) -> Header:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Locator, Page, Request, expect
+from playwright.sync_api import Locator, Page, Request, Route, expect
 
 from app.model import MINUTE, SECOND
 from tests.dashboard.browser import Visitor
@@ -139,3 +139,17 @@ def test_a_server_that_is_away_is_asked_again(desk: Callable[..., Desk]) -> None
     expect(notice(at.page)).to_have_count(0)
     at.shows(at.page)
     assert at.ended == []
+
+
+def test_a_feed_that_fails_is_tried_again_without_counting_as_use(visitor: Make, backend: Backend) -> None:
+    visit = visitor()
+    background: list[str | None] = []
+
+    def refuse(route: Route) -> None:
+        background.append(route.request.headers.get("x-background"))
+        route.fulfill(status=503, json={"title": "Away"}) if len(background) < 3 else route.continue_()
+
+    visit.context.route("**/dashboard/api/v1/events", refuse)
+    page = visit.sign_in(backend.key, "/dashboard/live")
+    expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+    assert background == [None, "1", "1"]

@@ -13,10 +13,11 @@ const SILENCE_MS = 15_000;
  */
 export async function follow({ tenant, signal, state, event }) {
   let cursor = "";
+  let headers = {}; // to open the view is use of it, to come back to it is not
   let retry = FIRST_RETRY_MS;
   while (!signal.aborted) {
     try {
-      await listen(tenant, signal, cursor, (message) => {
+      await listen(tenant, signal, { ...headers, ...(cursor && { "Last-Event-ID": cursor }) }, (message) => {
         state("live");
         retry = FIRST_RETRY_MS;
         if (message.id) cursor = message.id;
@@ -29,18 +30,19 @@ export async function follow({ tenant, signal, state, event }) {
       state("broken", problem);
       if (problem.status === 401 || problem.status === 403 || problem.status === 404) return;
     }
+    headers = BACKGROUND;
     await pause(retry, signal);
     retry = Math.min(2 * retry, LAST_RETRY_MS);
   }
 }
 
 /** One connection. The server is heard of every five seconds; a silent one is given up. */
-async function listen(tenant, signal, cursor, give) {
+async function listen(tenant, signal, more, give) {
   const stop = new AbortController();
   const given = AbortSignal.any([signal, stop.signal]);
   let timer = setTimeout(() => stop.abort(), SILENCE_MS);
   try {
-    const headers = { Accept: "text/event-stream", ...(cursor && { ...BACKGROUND, "Last-Event-ID": cursor }) };
+    const headers = { Accept: "text/event-stream", ...more };
     const body = await open("/v1/events", { tenant, headers, signal: given });
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     const lines = messages(give);

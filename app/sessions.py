@@ -50,6 +50,9 @@ from app.tokens import AccessTokens, RefreshTokens
 
 _log = logging.getLogger(__name__)
 _EVERY: Final = frozenset({"active", "revoked", "expired"})
+_LOOKED_UP: Final = 50
+_AT_ONCE: Final = 4
+"""Reports of activity are looked up in parts, few at a time, so that they leave the connection to others."""
 _INVALID: Final = (InvalidToken, TokenExpired, SessionNotFound, SessionRevoked, SessionExpired)
 
 
@@ -128,6 +131,7 @@ class Sessions:
         self._refresh = refresh
         self._cursors = cursors
         self._activity = activity
+        self._looking_up = asyncio.Semaphore(_AT_ONCE)
         self._device_of = device_of
         self._country_of = country_of
 
@@ -283,8 +287,12 @@ class Sessions:
 
     async def activity(self, tenant: Tenant, session_ids: list[str], now: int) -> int:
         """Sessions that a local verifier saw in use; how many of them are alive."""
-        found = await asyncio.gather(*(self._store.get(tenant.id, sid, tenant.rules, now) for sid in set(session_ids)))
-        living = [session for session in found if session is not None and session.end_reason is None]
+        ids, living = [*set(session_ids)], list[Session]()
+        for first in range(0, len(ids), _LOOKED_UP):
+            async with self._looking_up:
+                some = ids[first : first + _LOOKED_UP]
+                found = await asyncio.gather(*(self._store.get(tenant.id, sid, tenant.rules, now) for sid in some))
+            living += [session for session in found if session is not None and session.end_reason is None]
         step = tenant.rules.step
         touches = [
             Touch(session.id, tenant.id, session.user_id, now)

@@ -12,11 +12,13 @@ import pytest
 
 from app.embedded import Embedded
 from app.errors import StoreUnavailable
-from app.runtime import now_ms
+from app.model import new_session_id
+from app.runtime import now_ms, open_runtime
 from app.store.redis import RedisSessionStore
 from app.store.wire import Script, Wire, open_wire
 from tests.servers import Cluster, command
 from tests.service import Api, Backend
+from tests.test_sessions import settings
 
 ECHO = Script.of("echo", "return ARGV[1]")
 
@@ -58,6 +60,19 @@ async def test_many_who_ask_all_shards_leave_room_for_the_rest(own_server: Embed
         assert await asyncio.gather(*tasks) == [0] * len(tasks)
     finally:
         await wire.close()
+
+
+async def test_reports_of_activity_leave_room_for_the_rest(own_server: Embedded) -> None:
+    """60 reports of 500 sessions each at once: at least 30,000 commands."""
+    async with open_runtime(settings(own_server.url)) as runtime:
+        now = now_ms()
+        tenant = await runtime.tenants.create("Acme", now)
+        sessions = [new_session_id(tenant.id, f"usr_{number}", now) for number in range(500)]
+        reports = [asyncio.create_task(runtime.sessions.activity(tenant, sessions, now)) for _ in range(60)]
+        while not all(report.done() for report in reports):
+            assert (await runtime.tenants.get(tenant.id, now)).id == tenant.id
+            await runtime.registry.clock()
+        assert await asyncio.gather(*reports) == [0] * 60
 
 
 async def test_who_asks_nothing_is_told_nothing(wire: Wire) -> None:

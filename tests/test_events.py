@@ -170,6 +170,7 @@ def test_a_snapshot_holds_what_still_matters_and_the_stream_goes_on(backend: Bac
     assert {event["session_id"] for event in stream.events if event["type"] == "session.revoked"} == gone
     assert [event["type"] for event in stream.events][-1] == "tenant.revoked"
     assert all(beat["lag_ms"] < 5_000 for beat in stream.beats)
+    assert stream.beats[0]["since_open_ms"] < 5_000
     live = revoke_some(backend, 3)
     assert live <= {event.get("session_id") for event in stream.until(9)}
     stream.stop()
@@ -206,6 +207,19 @@ def test_many_who_come_back_at_once_get_each_event_once(backend: Backend, api: A
     for stream in [first, *streams]:
         stream.leave()
     assert all(stream.ended(10) for stream in [first, *streams])
+
+
+def test_each_heartbeat_is_dated_from_the_opening_of_its_own_stream(backend: Backend) -> None:
+    first = Stream(backend)
+    time.sleep(1.5)
+    second = Stream(backend)
+    time.sleep(4.5)
+    dated = [{beat["cursor"]: beat["since_open_ms"] for beat in stream.beats[1:]} for stream in (first, second)]
+    shared = dated[0].keys() & dated[1].keys()
+    assert shared
+    assert all(1_400 < dated[0][cursor] - dated[1][cursor] < 4_000 for cursor in shared)
+    first.stop()
+    second.stop()
 
 
 def test_a_stream_goes_on_from_the_middle_of_a_millisecond(backend: Backend) -> None:

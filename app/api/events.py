@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from math import floor
 from typing import Annotated, Final
 
 import msgspec
@@ -33,6 +34,7 @@ from app.window import Entry
 _GATHER_S: Final = 0.005
 """Between two writes to one stream. An event that comes alone leaves at once; of many, those of one such time leave
 together, which costs server and client a write and a read instead of hundreds."""
+_Streamed = AsyncGenerator[Sequence[Item], None]
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -72,6 +74,7 @@ async def follow(call: Call) -> EventPageView | Stream:
 
 
 async def _stream(call: Call, query: EventsQuery) -> Stream:
+    opened_at = asyncio.get_running_loop().time()
     sent = call.context.headers.get(b"last-event-id", b"").decode("latin-1")
     after = _bookmark(call, sent or query.after)
     snapshot = query.snapshot and after is None
@@ -80,18 +83,18 @@ async def _stream(call: Call, query: EventsQuery) -> Stream:
     first = await anext(items)
     if isinstance(first[0], Reset) and first[0].reason == CursorLost.code:
         call.context.site.metrics.regressed()
-    return Stream(_messages(call, first, items))
+    return Stream(_messages(call, first, items, opened_at))
 
 
 async def _messages(
-    call: Call, first: Sequence[Item], items: AsyncGenerator[Sequence[Item], None]
+    call: Call, first: Sequence[Item], items: _Streamed, opened_at: float
 ) -> AsyncGenerator[bytes, None]:
     """Until the process is asked to end, or the credential that opened the stream is good no more."""
     async with aclosing(items):
-        yield b"retry: 1000\n\n" + b"".join(_frame(call, item) for item in first)
+        yield b"retry: 1000\n\n" + b"".join(_frame(call, item, opened_at) for item in first)
         async for some in items:
             if some:
-                yield b"".join(_frame(call, item) for item in some)
+                yield b"".join(_frame(call, item, opened_at) for item in some)
             if call.context.site.closing or not await _still_good(call, some):
                 return
             await asyncio.sleep(_GATHER_S)
@@ -111,21 +114,29 @@ async def _still_good(call: Call, items: Sequence[Item]) -> bool:
     return True
 
 
-def _frame(call: Call, item: Item) -> bytes:
-    """The message for an item, made once for all who get it. Only heartbeats move the id that a client comes back
-    with, so it misses nothing."""
+def _frame(call: Call, item: Item, opened_at: float) -> bytes:
+    """The message for an item. An event's is made once for all who get it; a heartbeat is each stream's own, and only
+    heartbeats move the id that a client comes back with, so it misses nothing."""
+    if isinstance(item, Beat):
+        return _heartbeat(call, item, opened_at)
     if not item.frame:
         match item:
             case Entry():
                 kind, data = item.event.type.encode(), _encode(item.event)
             case Reset():
                 kind, data = b"reset", _encode({"reason": item.reason})
-            case Beat():
-                cursor, lag = _cursor(call, item.bookmark), asyncio.get_running_loop().time() - item.read_at
-                kind = b"heartbeat\nid: " + cursor.encode()
-                data = _encode({"cursor": cursor, "lag_ms": round(lag * 1_000)})
         item.frame = b"event: " + kind + b"\ndata: " + data + b"\n\n"
     return item.frame
+
+
+def _heartbeat(call: Call, beat: Beat, opened_at: float) -> bytes:
+    """`lag_ms`: how long before it is written here its moment was. `since_open_ms`: how long after this stream was
+    opened, less than nothing if before: a client that knows when it asked needs to trust no buffer on the way."""
+    beat.cursor = beat.cursor or _cursor(call, beat.bookmark)
+    lag = asyncio.get_running_loop().time() - beat.read_at
+    since = floor((beat.read_at - opened_at) * 1_000)
+    data = _encode({"cursor": beat.cursor, "lag_ms": round(lag * 1_000), "since_open_ms": since})
+    return b"event: heartbeat\nid: " + beat.cursor.encode() + b"\ndata: " + data + b"\n\n"
 
 
 def _cursor(call: Call, bookmark: Bookmark) -> str:

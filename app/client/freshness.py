@@ -81,6 +81,11 @@ class Pulse:
             self._timer.cancel()
 
     @property
+    def limit(self) -> float:
+        """Seconds: a standstill that is longer counts."""
+        return self._limit
+
+    @property
     def slack(self) -> float:
         """Seconds: what is read now was sent at most so long ago. Fades as slowly as a standstill lasted."""
         return clock() - self._last + self._gap

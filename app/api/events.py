@@ -34,6 +34,8 @@ from app.window import Entry
 _GATHER_S: Final = 0.005
 """Between two writes to one stream. An event that comes alone leaves at once; of many, those of one such time leave
 together, which costs server and client a write and a read instead of hundreds."""
+_QUIET_S: Final = 1.0
+_COMMENT: Final = b":\n\n"
 _Streamed = AsyncGenerator[Sequence[Item], None]
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -79,10 +81,8 @@ async def _stream(call: Call, query: EventsQuery) -> Stream:
     after = _bookmark(call, sent or query.after)
     snapshot = query.snapshot and after is None
     relevant_from = call.tenant.rules.relevant_from(call.now)
-    items = call.runtime.feed.follow(call.tenant.id, after, snapshot, relevant_from, call.now)
-    first = await anext(items)
-    if isinstance(first[0], Reset) and first[0].reason == CursorLost.code:
-        call.context.site.metrics.regressed()
+    items = patiently(call.runtime.feed.follow(call.tenant.id, after, snapshot, relevant_from, call.now))
+    first = await anext(items)  # a store that is away is still answered with a status
     return Stream(_messages(call, first, items, opened_at))
 
 
@@ -93,11 +93,30 @@ async def _messages(
     async with aclosing(items):
         yield b"retry: 1000\n\n" + b"".join(_frame(call, item, opened_at) for item in first)
         async for some in items:
-            if some:
-                yield b"".join(_frame(call, item, opened_at) for item in some)
+            yield b"".join(_frame(call, item, opened_at) for item in some) or _COMMENT
             if call.context.site.closing or not await _still_good(call, some):
                 return
             await asyncio.sleep(_GATHER_S)
+
+
+async def patiently(items: _Streamed) -> _Streamed:
+    """The items; until the first heartbeat also an empty part for each second without any. Whoever catches up behind
+    much that is not theirs, or waits for their turn, so sees that somebody is there."""
+    async with aclosing(items):
+        caught_up = False
+        while not caught_up:
+            coming = asyncio.ensure_future(anext(items))
+            try:
+                while not (await asyncio.wait({coming}, timeout=_QUIET_S))[0]:
+                    yield ()
+            finally:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+            some = coming.result()
+            yield some
+            caught_up = any(isinstance(item, Beat) for item in some)
+        async for some in items:
+            yield some
 
 
 async def _still_good(call: Call, items: Sequence[Item]) -> bool:
@@ -124,6 +143,8 @@ def _frame(call: Call, item: Item, opened_at: float) -> bytes:
             case Entry():
                 kind, data = item.event.type.encode(), _encode(item.event)
             case Reset():
+                if item.reason == CursorLost.code:
+                    call.context.site.metrics.regressed()
                 kind, data = b"reset", _encode({"reason": item.reason})
         item.frame = b"event: " + kind + b"\ndata: " + data + b"\n\n"
     return item.frame

@@ -236,6 +236,16 @@ test("a silent connection is given up", async () => {
   });
 });
 
+test("a service that has yet to catch up is waited for", async () => {
+  await withVerifier([reset()], { maxStaleness: 1 }, async ({ service, verifier }) => {
+    const ready = verifier.ready();
+    await wait(7_000);
+    service.streams[0].write(":\n\n" + beat("c1"));
+    await ready;
+    assert.equal(service.asked.length, 1);
+  });
+});
+
 test("a process that stood still trusts nothing that waited in its connection", async () => {
   await withVerifier(
     [reset() + beat("c1"), undefined],

@@ -4,6 +4,9 @@ import { every, pause } from "./timers.js";
 
 /** @typedef {import("./ledger.js").FeedEvent} FeedEvent */
 
+/** While it catches up the service says every second that it is there; what the network does takes longer at times. */
+const SNAPSHOT_MS = 60_000;
+const RESUME_MS = 15_000;
 /** Heartbeats come at least every 5 s: after a longer silence nobody is at the other end. */
 const SILENCE_MS = 6_000;
 const UNDER_WAY_MS = 2_000;
@@ -30,6 +33,7 @@ export class Feed {
   #lookedAt = performance.now();
   #lookedAtWall = Date.now();
   #byteAt = Infinity;
+  #patienceMs = SNAPSHOT_MS;
   #round = new AbortController();
   #running = Promise.resolve();
   #closed = false;
@@ -101,6 +105,7 @@ export class Feed {
   /** One connection, until it ends. @param {AbortSignal} signal @returns {Promise<number>} how long to wait then */
   async #follow(signal) {
     this.#byteAt = this.#askedAt = performance.now();
+    this.#patienceMs = Math.max(this.#cursor === null ? SNAPSHOT_MS : RESUME_MS, this.#maxMs);
     try {
       const answer = await this.#api.events(this.#cursor, signal);
       if (answer.status !== 200 || answer.body === null) return await this.#refused(answer);
@@ -176,6 +181,7 @@ export class Feed {
     this.#behindMs = behindMs + wayMs;
     this.#whole = true;
     this.#failures = 0;
+    this.#patienceMs = Math.max(SILENCE_MS, this.#maxMs);
     this.problem = undefined;
     this.#settle();
     if (wayMs > Math.max(UNDER_WAY_MS, this.#maxMs / 2)) this.#round.abort();
@@ -201,6 +207,6 @@ export class Feed {
     this.#lookedAtWall = wall;
     const limit = this.#maxMs / 4;
     if (unseen > limit) this.#behindMs += unseen;
-    if (Math.max(still, unseen) > limit || now - this.#byteAt > Math.max(SILENCE_MS, this.#maxMs)) this.#round.abort();
+    if (Math.max(still, unseen) > limit || now - this.#byteAt > this.#patienceMs) this.#round.abort();
   }
 }

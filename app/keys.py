@@ -113,17 +113,17 @@ class KeyRing:
         return dropped
 
     async def remove(self, kid: str, now: int) -> None:
-        """Emergency: tokens of this key are refused everywhere within `PROPAGATION_MS`. If it was the active one, the
-        next takes over at once, or a new one does. Raises `SigningKeyNotFound`."""
+        """Emergency: this service refuses tokens of this key within `PROPAGATION_MS`, who verifies by JWKS once it has
+        been read anew. If it was the active one the next takes over at once, else the one before it, which everybody
+        knows, else a new one. Raises `SigningKeyNotFound`."""
         for _ in range(_ATTEMPTS):
             ring = await self._current(now, fresh=True)
             if kid not in ring.opened:
                 raise SigningKeyNotFound
-            rest = [key for key in ring.sealed if key.kid != kid]
-            if not any(key.sign_from <= now for key in rest):
-                rest = (
-                    [*rest[:-1], msgspec.structs.replace(rest[-1], sign_from=now)] if rest else [self._make(now, now)]
-                )
+            active = [key.kid for key in ring.sealed if key.sign_from <= now][-1:]
+            rest = [key for key in ring.sealed if key.kid != kid] or [self._make(now, now)]
+            if active == [kid] and rest[-1].sign_from > now:
+                rest[-1] = msgspec.structs.replace(rest[-1], sign_from=now)
             if await self._put(ring, rest):
                 return
         raise Conflict

@@ -66,6 +66,8 @@ DAY: Final = 24 * HOUR
 MAX_SESSIONS_PER_USER: Final = 10_000
 """The ceiling that holds also when a policy says "unlimited" (DESIGN §5)."""
 PROPAGATION_MS: Final = 1_000
+SKEW_MS: Final = 5 * SECOND
+"""How far clocks of processes and servers may lie apart; beyond it the self-check says so."""
 """Within this time every process knows a changed policy, key or tenant."""
 RETRY_MS: Final = 10_000
 """After this time the worker looks whether a process died between two steps of a change."""
@@ -129,7 +131,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     `idle_cut` keeps ended sessions ended when an idle timeout grows: whoever was last active at or before
     it had timed out under an earlier policy, at `idle_cut_at` at the latest. `token_horizon` is the latest
-    `exp` that tokens of an earlier, longer `access_token_ttl` may carry.
+    `exp` that tokens of an earlier, longer `access_token_ttl` may carry. A longer one makes tokens from `ttl_since` on
+    and `ttl_before` until then, so that every process reckons with it before there is such a token.
     """
 
     idle: int | None = None
@@ -140,6 +143,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     grace: int = 10_000
     token_ttl: int = HOUR
     token_horizon: int = 0
+    ttl_before: int = 0
+    ttl_since: int = 0
     duration: int = 30 * DAY
 
     @property
@@ -148,8 +153,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         return MINUTE if self.idle is None else max(1, min(MINUTE, self.idle // 60))
 
     def not_after(self, now: int) -> int:
-        """Until when (epoch *seconds*) an access token issued up to `now` could still pass `exp`."""
-        return -(-max(now + self.token_ttl, self.token_horizon) // 1_000)
+        """Until when (epoch *seconds*) an access token issued up to `now` could still pass `exp`, whoever's clock."""
+        return -(-(max(now + self.token_ttl, self.token_horizon) + SKEW_MS) // 1_000)
+
+    def minted_ttl(self, now: int) -> int:
+        """How long a token that is issued now is good for."""
+        return self.ttl_before if now < self.ttl_since else self.token_ttl
 
     def relevant_from(self, now: int) -> int:
         """Since when an event may still matter: what is older concerns access tokens that have all expired."""
@@ -158,7 +167,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """A tenant as the registry keeps it. `idle_cut`, `idle_cut_at`, `token_horizon`: see `Rules`."""
+    """A tenant as the registry keeps it. The fields of `Rules` mean what they mean there."""
 
     id: str
     name: str
@@ -167,6 +176,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     idle_cut: int = 0
     idle_cut_at: int = 0
     token_horizon: int = 0
+    ttl_before: int = 0
+    ttl_since: int = 0
     deleted_at: int | None = None
     version: int = 0
 
@@ -182,6 +193,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             grace=policy.refresh_grace_s * SECOND,
             token_ttl=policy.access_token_ttl_s * SECOND,
             token_horizon=self.token_horizon,
+            ttl_before=self.ttl_before,
+            ttl_since=self.ttl_since,
             duration=policy.session_duration_s * SECOND,
         )
 
@@ -191,6 +204,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         timed_out = now - old.idle if old.idle is not None else 0
         changed = old.idle is not None and policy.idle_timeout_s != self.policy.idle_timeout_s
         shorter = policy.access_token_ttl_s < self.policy.access_token_ttl_s
+        longer = policy.access_token_ttl_s > self.policy.access_token_ttl_s
         return msgspec.structs.replace(
             self,
             policy=policy,
@@ -199,6 +213,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             token_horizon=max(self.token_horizon, now + PROPAGATION_MS + old.token_ttl)
             if shorter
             else self.token_horizon,
+            ttl_before=old.minted_ttl(now) if longer else self.ttl_before,
+            ttl_since=now + PROPAGATION_MS if longer else self.ttl_since,
         )
 
 

@@ -185,7 +185,7 @@ class Reader:
         self._too_far = 0
         self._last = [None] * SHARDS
         self._start = f"{self.final + 1}-0"
-        self._tasks = [asyncio.create_task(self._read())]
+        self._tasks = [asyncio.create_task(self._for_ever(self._read))]
         self._hear()
 
     def _hear(self) -> None:
@@ -193,7 +193,16 @@ class Reader:
         for listening in self._tasks[1:]:
             listening.cancel()
         self._server = self._log.server
-        self._tasks = [self._tasks[0], asyncio.create_task(self._listen())]
+        self._tasks = [self._tasks[0], asyncio.create_task(self._for_ever(self._listen))]
+
+    async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
+        """What nobody foresaw is logged and begun again: followers wait for it."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                _log.exception("reading the log begins again")
+            await asyncio.sleep(_RETRY_S)
 
     async def _listen(self) -> None:
         async for shard in self._doorbell.rings():
@@ -218,8 +227,9 @@ class Reader:
                 await asyncio.sleep(_RETRY_S)
                 full_at = loop.time()
                 continue
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, full_at - loop.time()))
+            with suppress(TimeoutError):  # not by wait_for, which on Python 3.11 can lose a cancellation
+                async with asyncio.timeout_at(full_at):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _pass(self) -> None:

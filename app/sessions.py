@@ -347,7 +347,7 @@ class Sessions:
         refresh_token: str | None,
         evicted: list[str] | None = None,
     ) -> Issued:
-        token, expires_in = await self._access.mint(session, rules.token_ttl, now)
+        token, expires_in = await self._access.mint(session, rules.minted_ttl(now), now)
         return Issued(
             session=session,
             access_token=token,

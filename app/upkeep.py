@@ -102,7 +102,7 @@ class Upkeep:
         for event in events:
             rules = await self._tenants.rules(event.tenant_id, now) or Rules()
             if event.before is not None:
-                await self._store.cut_off(event.tenant_id, event.before)
+                await self._store.restore_cut_off(event.tenant_id, event.before)
             elif event.reason is not None and event.session_id is not None:
                 reason = cast(Reason, event.reason)
                 await self._store.revoke(event.tenant_id, event.session_id, reason, rules, now)

@@ -182,10 +182,17 @@ class OracleStore:
         return [row.session.id for row in living]
 
     async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
-        if now > self._cutoffs.get(tenant_id, 0):
-            self._cutoffs[tenant_id], self._cut_by[tenant_id] = now, by
+        newest = max((row.session.created_at for row in self._of(tenant_id) if not row.ended), default=now)
+        return self._cut(tenant_id, max(now, newest), by)
+
+    async def restore_cut_off(self, tenant_id: str, before: int) -> int:
+        return self._cut(tenant_id, before, "")
+
+    def _cut(self, tenant_id: str, before: int, by: str) -> int:
+        if before > self._cutoffs.get(tenant_id, 0):
+            self._cutoffs[tenant_id], self._cut_by[tenant_id] = before, by
         self.events.append(("tenant.revoked", None, "tenant_revoked"))
-        return sum(not row.ended and row.session.created_at <= now for row in self._of(tenant_id))
+        return sum(not row.ended and row.session.created_at <= before for row in self._of(tenant_id))
 
     async def uncut(self, tenant_id: str, shard: int, now: int) -> bool:
         return True

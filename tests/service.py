@@ -54,9 +54,11 @@ class Process:
 
 
 class Api(Process):
-    """One process of the API and a client for it."""
+    """One process of the API and a client for it. `ready`: what answers 200 once it serves, where its clock is not ours
+    and `/readyz` would complain of that."""
 
-    def __init__(self, redis_url: str, **more: str) -> None:
+    def __init__(self, redis_url: str, ready: str = "/readyz", **more: str) -> None:
+        self._ready = ready
         self.port = int(more.pop("PORT", 0)) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         issuer = more.pop("HELLOJOHN_ISSUER", "https://sessions.example")
@@ -68,7 +70,7 @@ class Api(Process):
         until = time.monotonic() + 20
         while time.monotonic() < until:
             try:
-                if self.http.get("/readyz").status_code == 200:
+                if self.http.get(self._ready).status_code == 200:
                     return
             except httpx.TransportError:
                 pass

@@ -10,7 +10,7 @@ import pytest
 from app.embedded import Embedded
 from app.errors import SigningKeyNotFound
 from app.keys import KeyRing, UnsealError
-from app.model import DAY, MINUTE
+from app.model import DAY, HOUR, MINUTE
 from app.runtime import now_ms
 from app.store.registry import RedisRegistry
 from app.store.wire import open_wire
@@ -68,6 +68,23 @@ async def test_removal_is_known_everywhere_within_a_second(registry: RedisRegist
     assert (await other.signer(now + 1_000)).kid != first
     with pytest.raises(SigningKeyNotFound):
         await ring.remove(first, now)
+
+
+async def test_after_a_removal_the_next_key_signs_and_without_one_the_one_that_everybody_knows(
+    registry: RedisRegistry,
+) -> None:
+    ring, now = KeyRing(registry, SECRET), now_ms()
+    first = str((await ring.signer(now)).kid)
+    second = await ring.rotate(now)
+    later = now + HOUR
+    assert (await ring.signer(later)).kid == second
+    third = await ring.rotate(later)
+    await ring.remove(second, later)
+    assert (await ring.signer(later)).kid == third
+    await ring.remove(third, later)
+    assert (await ring.signer(later)).kid == first
+    await ring.remove(first, later)
+    assert (await ring.signer(later)).kid not in (first, second, third)
 
 
 async def test_the_public_set_holds_public_members_only(registry: RedisRegistry) -> None:

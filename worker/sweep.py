@@ -6,10 +6,10 @@ import asyncio
 import logging
 from typing import Any, Final
 
+from app.model import SKEW_MS
 from app.runtime import Runtime
 
 _BUDGET_MS: Final = 10_000
-_SKEW_MS: Final = 5_000
 _log = logging.getLogger("worker.sweep")
 
 
@@ -25,7 +25,7 @@ async def sweep(ctx: dict[str, Any]) -> int:
         return 0
     async with lock:
         skew = runtime.clock() - await runtime.registry.clock()
-        if abs(skew) > _SKEW_MS:
+        if abs(skew) > SKEW_MS:
             _log.error("not sweeping: this clock is %d ms off the store's", skew)
             return 0
         begun, total = runtime.clock(), 0

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.client.claims import RESERVED
+from app.client.claims import MAX_DEPTH, RESERVED, depth
 from app.errors import ValidationError
 from app.model import is_session_id
 
@@ -40,6 +40,8 @@ def check_claims(claims: dict[str, Any] | None) -> None:
         raise ValidationError(
             f"claims may have {MAX_CLAIMS} names and {MAX_CLAIMS_BYTES} bytes of JSON", field="claims"
         )
+    if depth(claims) > MAX_DEPTH:
+        raise ValidationError(f"claims may be nested {MAX_DEPTH} deep, as tokens are", field="claims")
     for name in claims:
         if name in RESERVED:
             raise ValidationError(f"claims may not set {name}", field=f"claims.{name}")

@@ -15,6 +15,7 @@ from app.api.operation import Operation
 from app.api.sides import ADMIN
 from app.api.views import Health, Jwks, ServerMetadata
 from app.errors import StoreUnavailable
+from app.model import SKEW_MS
 
 _CORS: Final = (b"access-control-allow-origin", b"*")
 _SHARED: Final = (b"cross-origin-resource-policy", b"cross-origin")
@@ -52,11 +53,14 @@ async def livez(call: Call) -> Health:
 
 
 async def readyz(call: Call) -> Health:
-    """Raises `StoreUnavailable` unless every primary of the store answers and can be written to, and also once this
-    process has been asked to end: send it nothing new."""
+    """Raises `StoreUnavailable` unless every primary of the store answers and can be written to, while this process's
+    clock is more than five seconds off, for it would end sessions too early, and once it has been asked to end: send it
+    nothing new."""
     if call.context.site.closing:
         raise StoreUnavailable("this process is ending")
     await call.runtime.registry.check()
+    if abs(call.now - await call.runtime.registry.clock()) > SKEW_MS:
+        raise StoreUnavailable("this process's clock is off")
     return Health(status="ready")
 
 

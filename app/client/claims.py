@@ -27,12 +27,13 @@ RESERVED: Final = frozenset(
 )
 """Names that custom claims may never use."""
 
+MAX_DEPTH: Final = 8
+"""How deep a token may be nested. The service takes no claims that would make it deeper."""
+
 _LIVE: Final = frozenset({"org_id", "role", "mfa_verified"})
 _FIXED: Final = RESERVED - _LIVE
 
 _MAX_CHARS: Final = 4_096
-_MAX_DEPTH: Final = 8
-_MAX_BRACKETS: Final = 256
 _SKEW_S: Final = 5
 _FORM: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})", re.ASCII)
 _KID: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -122,16 +123,13 @@ def _bytes(part: str) -> bytes:
 
 def _object(part: str) -> dict[str, Any]:
     raw = _bytes(part)
-    brackets = raw.count(b"{") + raw.count(b"[")
-    if brackets > _MAX_BRACKETS:
-        raise InvalidAccessToken("invalid_token", "too much nesting")
     try:
         value = _parsed(raw)
+        if isinstance(value, dict) and (raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH or depth(value) <= MAX_DEPTH):
+            return value
     except (ValueError, RecursionError):
-        raise InvalidAccessToken("invalid_token", "not a JSON object") from None
-    if not isinstance(value, dict) or (brackets > _MAX_DEPTH and _depth(value) > _MAX_DEPTH):
-        raise InvalidAccessToken("invalid_token", "not a JSON object")
-    return value
+        pass
+    raise InvalidAccessToken("invalid_token", "not a JSON object")
 
 
 def _parsed(raw: bytes) -> Any:
@@ -158,11 +156,12 @@ def _refuse(constant: str) -> Any:
 _STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
 
 
-def _depth(value: Any) -> int:
+def depth(value: Any) -> int:
+    """How many objects and arrays lie in each other. Raises `RecursionError`."""
     if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
+        return 1 + max(map(depth, value.values()), default=0)
     if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=0)
+        return 1 + max(map(depth, value), default=0)
     return 0
 
 

@@ -185,8 +185,11 @@ class SessionStore(Protocol):
         """End all of a user's sessions but one; up to 50 in one act, more in several."""
 
     async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
-        """End every session of a tenant created up to `now`, at once, with one `tenant.revoked` event; the
-        sweep records them one by one. Returns how many it concerned."""
+        """End every session of a tenant at once, also those whose clock was ahead of `now`, with one `tenant.revoked`
+        event; the sweep records them one by one. Returns how many it concerned."""
+
+    async def restore_cut_off(self, tenant_id: str, before: int) -> int:
+        """The same, of those created up to `before` alone."""
 
     async def uncut(self, tenant_id: str, shard: int, now: int) -> bool:
         """Forget a cut-off in one shard once every session it concerns has been recorded; True if none is left."""

@@ -1,11 +1,11 @@
 -- flags: allow-oom
--- In one shard: every session of a tenant created up to now is dead from here on.
+-- In one shard: every session of a tenant created up to `before` is dead from here on.
 -- KEYS cutoff tenant events
--- ARGV now retention tenant shard not_after announce by
+-- ARGV now retention tenant shard not_after announce by before
 -- Returns how many it concerns
 local now, retention, tenant = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local earlier = cutoff_of(KEYS[1], tenant) or 0
-local before = math.max(now, earlier)
+local before = math.max(tonumber(ARGV[8]), earlier)
 if before > earlier then redis.call('HSET', KEYS[1], tenant, whole(before), tenant .. ' by', ARGV[7]) end
 if ARGV[6] == '1' then
   announce(KEYS[3], ARGV[4], tenant, retention,

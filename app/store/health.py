@@ -7,12 +7,12 @@ from typing import Final, Literal
 
 import msgspec
 
+from app.model import SKEW_MS
 from app.store.wire import Wire
 
 Topic = Literal["version", "eviction", "persistence", "role", "clock"]
 
 _OLDEST: Final = (6, 2)
-_SKEW_MS: Final = 5_000
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ def _judge(info: dict[str, str], skew: int) -> list[Finding]:
         findings.append(Finding("persistence", "appendonly is off: a restart forgets sessions and revocations"))
     if info.get("role", "master") != "master":
         findings.append(Finding("role", "this server is a replica: nothing is served until it is a primary"))
-    if abs(skew) > _SKEW_MS:
+    if abs(skew) > SKEW_MS:
         findings.append(Finding("clock", f"this clock is {skew} ms ahead of the server's"))
     return findings
 

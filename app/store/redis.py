@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.census import kind_of, place_of
+from app.census import KINDS, kind_of, place_of
 from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached, StoreUnavailable
 from app.model import (
     DAY,
@@ -201,15 +201,30 @@ class RedisSessionStore:
         return await self._acts.on_user("evict", tenant_id, user_id, rules.limit, rules, now, [])
 
     async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
-        home = shard_of(tenant_id, "")
         async with self._cutting:
-            others = [self._cut(shard, tenant_id, now, False, by) for shard in range(SHARDS) if shard != home]
-            return sum(await asyncio.gather(*others)) + await self._cut(home, tenant_id, now, True, by)
+            newest = await asyncio.gather(*(self._newest(shard, tenant_id) for shard in range(SHARDS)))
+            return await self._cut_all(tenant_id, now, max(now, *newest), by)
 
-    async def _cut(self, shard: int, tenant_id: str, now: int, announce: bool, by: str) -> int:
+    async def restore_cut_off(self, tenant_id: str, before: int) -> int:
+        async with self._cutting:
+            return await self._cut_all(tenant_id, before, before, "")
+
+    async def _newest(self, shard: int, tenant_id: str) -> int:
+        """When the newest living session was created."""
+        key = keyspace.tenant_index(shard, tenant_id)
+        found = await self._wire.call(key, "ZRANGE", key, 0, 0, "REV", "WITHSCORES")
+        return max(0, int(float(found[1])) // KINDS) if found else 0
+
+    async def _cut_all(self, tenant_id: str, now: int, before: int, by: str) -> int:
+        """All shards have the same `before`, or the one event, which comes last, would end who has signed in since."""
+        home = shard_of(tenant_id, "")
+        others = [self._cut(shard, tenant_id, now, before, False, by) for shard in range(SHARDS) if shard != home]
+        return sum(await asyncio.gather(*others)) + await self._cut(home, tenant_id, now, before, True, by)
+
+    async def _cut(self, shard: int, tenant_id: str, now: int, before: int, announce: bool, by: str) -> int:
         keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id), keyspace.events(shard)]
-        not_after = -(-(now + DAY) // 1_000)
-        args: Flat = [now, self._retention, tenant_id, base32(shard, 2), not_after, int(announce), by]
+        not_after = -(-(before + DAY) // 1_000)
+        args: Flat = [now, self._retention, tenant_id, base32(shard, 2), not_after, int(announce), by, before]
         count: int = await self._wire.script(SCRIPTS["cut_off"], keys, args)
         return count
 

@@ -45,9 +45,30 @@ async def test_a_process_three_seconds_off_neither_ends_nor_revives(
                     assert not verdict["valid"]
             ends = await scene.ends()
             assert len(ends) == 40 and {reason for _, reason in ends} == {"revoked"}
-            report(capsys, f"clock {skew:+d} ms: 40 sessions across, each alive and each dead on both sides")
+            for through, against in ((here, there), (there, here)):
+                made = (await _post(backend, "/v1/sessions", {"user_id": "u"}, through)).json()
+                cut = await asyncio.to_thread(backend.call, "POST", "/v1/sessions/revoke", against, json={"all": True})
+                assert cut.status_code == 200
+                assert not (await asyncio.to_thread(backend.verify, made["access_token"], through))["valid"]
+                new = (await _post(backend, "/v1/sessions", {"user_id": "u"}, against)).json()
+                assert (await asyncio.to_thread(backend.verify, new["access_token"], through))["valid"]
+            told = "40 sessions across, each alive and each dead on both sides; and with a cut-off"
+            report(capsys, f"clock {skew:+d} ms: {told}")
         finally:
             other.stop(signal.SIGKILL)
+
+
+@pytest.mark.slow
+async def test_a_process_whose_clock_is_far_off_asks_for_no_requests(tmp_path: Path) -> None:
+    async with Scene(tmp_path, processes=1, workers=0) as scene:
+        clock = Clock(tmp_path / "clock")
+        api = await asyncio.to_thread(scene.api, CLOCK_FILE=str(clock.file))
+        try:
+            for shift, status in ((0, 200), (31 * MINUTE, 503), (4 * SECOND, 200), (-6 * SECOND, 503), (0, 200)):
+                clock.shift(shift)
+                assert (await asyncio.to_thread(api.http.get, "/readyz")).status_code == status
+        finally:
+            api.stop(signal.SIGKILL)
 
 
 @pytest.mark.slow

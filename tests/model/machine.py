@@ -189,7 +189,8 @@ class Caller(RuleBasedStateMachine):
             return
         status, answer = self._call("POST", "/v1/sessions/revoke", {"all": True})
         assert status == 200, answer
-        self.model.cutoff = max(self.model.cutoff, self.now)
+        begun = [one.created for one in self.model.held.values() if not one.recorded]
+        self.model.cutoff = max(self.model.cutoff, self.now, *begun)
 
     # -- policy, time, faults -------------------------------------------------------------------------------------
 

@@ -171,7 +171,7 @@ class OverHttp(InProcess):
 
     def _start(self) -> None:
         self._stop()
-        self._api = Api(self._server, CLOCK_FILE=str(self._clock.file))
+        self._api = Api(self._server, "/.well-known/jwks.json", CLOCK_FILE=str(self._clock.file))
 
     def _stop(self) -> None:
         if self._api is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import fakeredis
 import pytest
 
-from app.client.events import event_of
+from app.client.events import Event, event_of
 from app.model import SHARDS
 from app.runtime import now_ms
 from app.store import keyspace
@@ -95,9 +95,15 @@ class Announced:
     async def ends(self) -> list[tuple[str, str]]:
         if isinstance(self._store, OracleStore):
             return sorted((sid, reason) for _, sid, reason in self._store.events if sid and reason)
+        return sorted((e.session_id, e.reason) for e in await self._events() if e.session_id and e.reason)
+
+    async def cut_offs(self) -> list[int]:
+        """Up to when, as the events of cut-offs have it; the oracle's do not say."""
+        return [] if self._wire is None else [e.before for e in await self._events() if e.before is not None]
+
+    async def _events(self) -> list[Event]:
         assert self._wire is not None
         keys = [keyspace.events(shard) for shard in range(SHARDS)]
         rows = await asyncio.gather(*(self._wire.call(key, "XRANGE", key, "-", "+") for key in keys))
         events = [event_of(shard, entry) for shard, entries in enumerate(rows) for entry in entries]
-        mine = [event for event in events if event.tenant_id == self._tenant]
-        return sorted((e.session_id, e.reason) for e in mine if e.session_id and e.reason)
+        return [event for event in events if event.tenant_id == self._tenant]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.model import DAY, MINUTE, Rules
 from app.store.base import Due, SessionStore, Touch
+from app.store.redis import RedisSessionStore
 from tests.builders import a_session, a_tenant
 from tests.store.conftest import Announced
 
@@ -113,6 +114,30 @@ async def test_a_second_cut_off_on_a_slower_clock_takes_nothing_back(
     await store.cut_off(tenant, now - 1_000)
     dead = await store.get(tenant, session.id, Rules(), now + 2_000)
     assert dead is not None and dead.end_reason == "tenant_revoked"
+
+
+async def test_a_cut_off_ends_who_signed_in_on_a_clock_that_is_ahead(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    """And whoever signs in after it lives, in every shard, also for those who go by the event alone."""
+    for number in range(5):
+        await store.create(a_session(tenant, now + 4_000, user=f"ahead{number}"), DIGEST, Rules(), now + 4_000)
+    assert await store.cut_off(tenant, now) == 5
+    new = await store.create(a_session(tenant, now, user="new"), DIGEST, Rules(), now)
+    assert new.session.created_at > now + 4_000
+    alive = (await store.list_tenant(tenant, frozenset({"active"}), 10, None, Rules(), now + 5_000)).sessions
+    assert [session.id for session in alive] == [new.session.id]
+    assert await announced.cut_offs() == ([now + 4_000] if isinstance(store, RedisSessionStore) else [])
+
+
+async def test_a_cut_off_that_is_carried_out_again_ends_no_one_who_came_later(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    for at in (now, now + 5):
+        await store.create(a_session(tenant, at, user=f"u{at}"), DIGEST, Rules(), at)
+    assert await store.restore_cut_off(tenant, now) == 1
+    assert await store.count_tenant(tenant) == 2
+    assert len((await store.list_tenant(tenant, frozenset({"active"}), 10, None, Rules(), now + 9)).sessions) == 1
 
 
 async def test_a_sweep_leaves_a_tombstone_until_its_time(store: SessionStore, tenant: str, now: int) -> None:

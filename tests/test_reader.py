@@ -1,0 +1,80 @@
+"""The one reader of a process: it works as long as somebody follows, whatever happens, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from app.client.events import channel
+from app.client.shards import log_key
+from app.embedded import Embedded
+from app.model import DAY
+from app.reader import Reader
+from app.store.doorbell import Doorbell
+from app.store.log import EventLog
+from app.store.wire import Wire, open_wire
+
+TENANT = "tnt_1"
+
+
+@pytest.fixture
+async def wire(own_server: Embedded) -> AsyncIterator[Wire]:
+    opened = await open_wire(own_server.url, 2_000)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def reader(wire: Wire, own_server: Embedded) -> Reader:
+    async def restore(_: object) -> None:
+        raise AssertionError("nothing is lost here")
+
+    return Reader(EventLog(wire), Doorbell(own_server.url), DAY, restore)
+
+
+async def _ring(url: str) -> None:
+    """Events of others, more than a hundred a second."""
+    async with Redis.from_url(url) as client:
+        for number in range(1_000_000):
+            await client.publish(channel("tnt_2"), f'{{"id":"0{number % 8}-1-0"}}')
+            await asyncio.sleep(0.001)
+
+
+async def test_the_last_who_leaves_is_let_go_and_nobody_reads_on(reader: Reader, own_server: Embedded) -> None:
+    """A cancellation that meets a ring is not lost (CPython issue 86296: wait_for before 3.12)."""
+    others = asyncio.all_tasks()
+    ringing = [asyncio.create_task(_ring(own_server.url)) for _ in range(3)]
+    try:
+        for _ in range(60):
+            async with asyncio.timeout(2), reader.here():
+                await asyncio.sleep(random.uniform(0.05, 0.1))
+    finally:
+        for task in ringing:
+            task.cancel()
+        await asyncio.gather(*ringing, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    assert asyncio.all_tasks() == others
+    assert reader.lag is None
+
+
+async def test_what_nobody_foresaw_does_not_end_it(
+    reader: Reader, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key of another type where a part of the log should be."""
+    async with reader.here():
+        await asyncio.sleep(0.1)
+        key = log_key(3)
+        await wire.call(key, "SET", key, "no stream")
+        await asyncio.sleep(2.5)
+        assert "begins again" in caplog.text
+        await wire.call(key, "DEL", key)
+        with reader.listening(TENANT) as listener:
+            entry = "t session.revoked n tnt_1 s ses_1 r revoked at 1 na 2".split()
+            await wire.call(key, "XADD", key, "*", *entry)
+            async with asyncio.timeout(6):
+                while not any(getattr(item, "event", None) for item in await listener.take()):
+                    pass

@@ -48,11 +48,12 @@ class Bookmark(NamedTuple):
 
 
 class Beat(msgspec.Struct):
-    """All up to the bookmark has been given. `read_at`: when that was the present, in seconds of the loop's clock."""
+    """All up to the bookmark has been given. `read_at`: when that was the present, in seconds of the loop's clock.
+    `cursor`: the bookmark sealed, once for all who get the beat."""
 
     bookmark: Bookmark
     read_at: float
-    frame: bytes = b""
+    cursor: str = ""
 
 
 class Listener:

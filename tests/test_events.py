@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
+from app.api.events import patiently
+from app.client.shards import log_key
 from app.cursors import Cursors
 from app.embedded import Embedded
+from app.feed import Item, Reset
 from app.keys import derive
-from app.model import shard_in
+from app.model import new_session_id, shard_in
+from app.reader import Beat, Bookmark
 from app.store import keyspace
+from app.store.log import Position
 from tests.servers import command
 from tests.service import ADMIN_KEY, SECRET, Api, Backend
 
@@ -170,6 +177,7 @@ def test_a_snapshot_holds_what_still_matters_and_the_stream_goes_on(backend: Bac
     assert {event["session_id"] for event in stream.events if event["type"] == "session.revoked"} == gone
     assert [event["type"] for event in stream.events][-1] == "tenant.revoked"
     assert all(beat["lag_ms"] < 5_000 for beat in stream.beats)
+    assert stream.beats[0]["since_open_ms"] < 5_000
     live = revoke_some(backend, 3)
     assert live <= {event.get("session_id") for event in stream.until(9)}
     stream.stop()
@@ -206,6 +214,85 @@ def test_many_who_come_back_at_once_get_each_event_once(backend: Backend, api: A
     for stream in [first, *streams]:
         stream.leave()
     assert all(stream.ended(10) for stream in [first, *streams])
+
+
+def test_each_heartbeat_is_dated_from_the_opening_of_its_own_stream(backend: Backend) -> None:
+    first = Stream(backend)
+    time.sleep(1.5)
+    second = Stream(backend)
+    time.sleep(4.5)
+    dated = [{beat["cursor"]: beat["since_open_ms"] for beat in stream.beats[1:]} for stream in (first, second)]
+    shared = dated[0].keys() & dated[1].keys()
+    assert shared
+    assert all(1_400 < dated[0][cursor] - dated[1][cursor] < 4_000 for cursor in shared)
+    first.stop()
+    second.stop()
+
+
+async def test_whoever_waits_for_their_turn_sees_every_second_that_somebody_is_there() -> None:
+    beat = Beat(Bookmark(Position(1, 0, 0)), 0.0)
+
+    async def late() -> AsyncGenerator[Sequence[Item], None]:
+        yield [Reset("snapshot")]
+        await asyncio.sleep(2.5)
+        yield [beat]
+        await asyncio.sleep(1.5)
+        yield [beat]
+
+    given = [list(some) async for some in patiently(late())]
+    assert given == [[Reset("snapshot")], [], [], [beat], [beat]]
+
+
+async def test_who_leaves_while_waiting_leaves_nothing_running() -> None:
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[Sequence[Item], None]:
+        try:
+            await asyncio.Event().wait()
+            yield []
+        finally:
+            ended.set()
+
+    items = patiently(endless())
+    assert list(await anext(items)) == []
+    await items.aclose()
+    assert ended.is_set()
+
+
+@pytest.mark.slow
+def test_a_stream_behind_much_that_is_not_its_own_says_that_it_goes_on(own_server: Embedded) -> None:
+    written_by_others(own_server, 60_000)
+    api = Api(own_server.url)
+    try:
+        backend = api.tenant()
+        headers = {"Authorization": f"Bearer {backend.key}", "Accept": "text/event-stream"}
+        parts, url = [], f"{api.url}/v1/events?snapshot=true"
+        with httpx.stream("GET", url, headers=headers, timeout=30, trust_env=False) as answer:
+            for part in answer.iter_raw():
+                parts.append(part)
+                if b"heartbeat" in part:
+                    break
+    finally:
+        api.stop()
+    assert parts[0].endswith(b'data: {"reason":"snapshot"}\n\n')
+    assert b":\n\n" in parts[1:-1] and {part.strip(b":\n") for part in parts[1:-1]} == {b""}
+
+
+def written_by_others(server: Embedded, count: int) -> None:
+    """Ends of sessions of another tenant, in the log as `app/store` writes them."""
+    now = int(time.time())
+    with Redis.from_url(server.url) as store, store.pipeline(transaction=False) as pipeline:
+        for number in range(count):
+            sid = new_session_id("tnt_other", f"usr_{number}", now * 1_000)
+            entry = {
+                "t": "session.revoked", "n": "tnt_other", "u": "usr_1", "s": sid, "r": "revoked",
+                "at": str(now * 1_000), "na": str(now + 3_600),
+            }  # fmt: skip
+            words = [word for pair in entry.items() for word in pair]
+            pipeline.execute_command("XADD", log_key(shard_in(sid)), "*", *words)
+            if number % 5_000 == 4_999:
+                pipeline.execute()
+        pipeline.execute()
 
 
 def test_a_stream_goes_on_from_the_middle_of_a_millisecond(backend: Backend) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from math import floor
 from typing import Annotated, Final
 
 import msgspec
@@ -33,6 +34,9 @@ from app.window import Entry
 _GATHER_S: Final = 0.005
 """Between two writes to one stream. An event that comes alone leaves at once; of many, those of one such time leave
 together, which costs server and client a write and a read instead of hundreds."""
+_QUIET_S: Final = 1.0
+_COMMENT: Final = b":\n\n"
+_Streamed = AsyncGenerator[Sequence[Item], None]
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -72,29 +76,47 @@ async def follow(call: Call) -> EventPageView | Stream:
 
 
 async def _stream(call: Call, query: EventsQuery) -> Stream:
+    opened_at = asyncio.get_running_loop().time()
     sent = call.context.headers.get(b"last-event-id", b"").decode("latin-1")
     after = _bookmark(call, sent or query.after)
     snapshot = query.snapshot and after is None
     relevant_from = call.tenant.rules.relevant_from(call.now)
-    items = call.runtime.feed.follow(call.tenant.id, after, snapshot, relevant_from, call.now)
-    first = await anext(items)
-    if isinstance(first[0], Reset) and first[0].reason == CursorLost.code:
-        call.context.site.metrics.regressed()
-    return Stream(_messages(call, first, items))
+    items = patiently(call.runtime.feed.follow(call.tenant.id, after, snapshot, relevant_from, call.now))
+    first = await anext(items)  # a store that is away is still answered with a status
+    return Stream(_messages(call, first, items, opened_at))
 
 
 async def _messages(
-    call: Call, first: Sequence[Item], items: AsyncGenerator[Sequence[Item], None]
+    call: Call, first: Sequence[Item], items: _Streamed, opened_at: float
 ) -> AsyncGenerator[bytes, None]:
     """Until the process is asked to end, or the credential that opened the stream is good no more."""
     async with aclosing(items):
-        yield b"retry: 1000\n\n" + b"".join(_frame(call, item) for item in first)
+        yield b"retry: 1000\n\n" + b"".join(_frame(call, item, opened_at) for item in first)
         async for some in items:
-            if some:
-                yield b"".join(_frame(call, item) for item in some)
+            yield b"".join(_frame(call, item, opened_at) for item in some) or _COMMENT
             if call.context.site.closing or not await _still_good(call, some):
                 return
             await asyncio.sleep(_GATHER_S)
+
+
+async def patiently(items: _Streamed) -> _Streamed:
+    """The items; until the first heartbeat also an empty part for each second without any. Whoever catches up behind
+    much that is not theirs, or waits for their turn, so sees that somebody is there."""
+    async with aclosing(items):
+        caught_up = False
+        while not caught_up:
+            coming = asyncio.ensure_future(anext(items))
+            try:
+                while not (await asyncio.wait({coming}, timeout=_QUIET_S))[0]:
+                    yield ()
+            finally:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+            some = coming.result()
+            yield some
+            caught_up = any(isinstance(item, Beat) for item in some)
+        async for some in items:
+            yield some
 
 
 async def _still_good(call: Call, items: Sequence[Item]) -> bool:
@@ -111,21 +133,31 @@ async def _still_good(call: Call, items: Sequence[Item]) -> bool:
     return True
 
 
-def _frame(call: Call, item: Item) -> bytes:
-    """The message for an item, made once for all who get it. Only heartbeats move the id that a client comes back
-    with, so it misses nothing."""
+def _frame(call: Call, item: Item, opened_at: float) -> bytes:
+    """The message for an item. An event's is made once for all who get it; a heartbeat is each stream's own, and only
+    heartbeats move the id that a client comes back with, so it misses nothing."""
+    if isinstance(item, Beat):
+        return _heartbeat(call, item, opened_at)
     if not item.frame:
         match item:
             case Entry():
                 kind, data = item.event.type.encode(), _encode(item.event)
             case Reset():
+                if item.reason == CursorLost.code:
+                    call.context.site.metrics.regressed()
                 kind, data = b"reset", _encode({"reason": item.reason})
-            case Beat():
-                cursor, lag = _cursor(call, item.bookmark), asyncio.get_running_loop().time() - item.read_at
-                kind = b"heartbeat\nid: " + cursor.encode()
-                data = _encode({"cursor": cursor, "lag_ms": round(lag * 1_000)})
         item.frame = b"event: " + kind + b"\ndata: " + data + b"\n\n"
     return item.frame
+
+
+def _heartbeat(call: Call, beat: Beat, opened_at: float) -> bytes:
+    """`lag_ms`: how long before it is written here its moment was. `since_open_ms`: how long after this stream was
+    opened, less than nothing if before: a client that knows when it asked needs to trust no buffer on the way."""
+    beat.cursor = beat.cursor or _cursor(call, beat.bookmark)
+    lag = asyncio.get_running_loop().time() - beat.read_at
+    since = floor((beat.read_at - opened_at) * 1_000)
+    data = _encode({"cursor": beat.cursor, "lag_ms": round(lag * 1_000), "since_open_ms": since})
+    return b"event: heartbeat\nid: " + beat.cursor.encode() + b"\ndata: " + data + b"\n\n"
 
 
 def _cursor(call: Call, bookmark: Bookmark) -> str:

@@ -59,6 +59,23 @@ class Freshness:
         self.until = min(self._as_of + self._max, self._keys_until) if self._complete else _NEVER
 
 
+class Steps:
+    """Notices that the wall clock was set: it has parted from `clock` by more than `limit` seconds since then."""
+
+    def __init__(self, wall: Callable[[], float], limit: float) -> None:
+        self._wall = wall
+        self._limit = limit
+        self._offset = wall() - clock()
+
+    def noticed(self) -> bool:
+        """Whether there was a step since the last one that was noticed."""
+        offset = self._wall() - clock()
+        if abs(offset - self._offset) <= self._limit:
+            return False
+        self._offset = offset
+        return True
+
+
 class Pulse:
     """A timer that notices when the event loop stood still: the process was stopped, or something blocked it.
 
@@ -79,6 +96,11 @@ class Pulse:
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    @property
+    def limit(self) -> float:
+        """Seconds: a standstill that is longer counts."""
+        return self._limit
 
     @property
     def slack(self) -> float:

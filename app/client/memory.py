@@ -14,6 +14,8 @@ from .events import Event
 from .shards import created_ms, session_number
 
 _SWEEP_S: Final = 60
+SKEW_S: Final = 60
+"""What is known is kept so long past its time, for a wall clock here that runs ahead of the service's."""
 
 
 class Claims(Mapping[str, Any]):
@@ -101,6 +103,7 @@ class Memory:
 
     def apply(self, event: Event, now_s: int) -> None:
         """Take an event in; a second time does no harm. Raises `ValueError` for what is not of the contract."""
+        now_s -= SKEW_S
         match event.type:
             case "tenant.revoked":
                 self._before = max(self._before, event.before or 0)
@@ -135,6 +138,7 @@ class Memory:
 
     def sweep(self, now_s: int) -> bool:
         """Free a part of what is past its time. True once there is room again after there was none."""
+        now_s -= SKEW_S
         self.revoked.sweep(now_s)
         if now_s >= self._next_sweep_s:
             self._next_sweep_s = now_s + _SWEEP_S

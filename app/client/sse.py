@@ -22,6 +22,7 @@ _RESUME_S: Final = 15.0
 _SILENCE_S: Final = 6.0
 """Heartbeats come at least every five seconds. What comes after a longer silence may have been under way all the
 while, so it says nothing about now: the connection is given up."""
+_UNDER_WAY_S: Final = 2.0
 _LONGEST: Final = 1 << 20
 _log: Final = logging.getLogger("session_client")
 
@@ -31,8 +32,12 @@ class _Again(Exception):
 
 
 class _Heartbeat(msgspec.Struct):
+    """`lag_ms`: how old it was when the service wrote it. `since_open_ms`: how long after the stream was opened its
+    moment was, by the service's clock; older services do not say."""
+
     cursor: str
     lag_ms: int = 0
+    since_open_ms: int | None = None
 
 
 _event: Final = msgspec.json.Decoder(Event).decode
@@ -51,6 +56,7 @@ class EventStream:
         self._stale = False
         self._stalls = 0
         self._patience = _SNAPSHOT_S
+        self._asked_at = 0.0
 
     async def follow(self) -> None:
         while True:
@@ -75,6 +81,7 @@ class EventStream:
         params = {"snapshot": "true"} if self._cursor is None else {}
         if self._cursor is not None:
             headers["Last-Event-ID"] = self._cursor
+        self._asked_at = clock()
         async with (
             asyncio.timeout(self._patience) as limit,
             self._http.stream("GET", "/v1/events", params=params, headers=headers, timeout=_TIMEOUT) as answer,
@@ -106,13 +113,25 @@ class EventStream:
         if message.kind in _KINDS:
             self._listener.take(_event(message.data))
         elif message.kind == "heartbeat":
-            beat = _heartbeat(message.data)
-            self._cursor = beat.cursor
-            self._backoff.reset()
-            self._patience = _SILENCE_S
-            self._listener.confirm(clock() - self._pulse.slack - beat.lag_ms / 1_000)
+            self._beat(_heartbeat(message.data))
         elif message.kind == "reset":
             self._listener.doubt()
+
+    def _beat(self, beat: _Heartbeat) -> None:
+        """Nobody can have opened the stream before we asked for it, so the time from there to the heartbeat's moment
+        bounds that moment however long the bytes were under way. Where the bound lags behind what the service says
+        (a slow link, clocks that run apart), a new stream has a new one. A bound ahead of the present is drawn back."""
+        self._cursor = beat.cursor
+        self._backoff.reset()
+        self._patience = _SILENCE_S
+        said = clock() - beat.lag_ms / 1_000
+        proved = said
+        if beat.since_open_ms is not None:
+            self._asked_at = min(self._asked_at, said - beat.since_open_ms / 1_000)
+            proved = self._asked_at + beat.since_open_ms / 1_000
+        self._listener.confirm(min(proved, said - self._pulse.slack))
+        if said - proved > max(_UNDER_WAY_S, self._pulse.limit):
+            raise _Again
 
 
 class Message(NamedTuple):

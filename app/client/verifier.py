@@ -15,9 +15,9 @@ from .claims import InvalidAccessToken, UnknownKey, verify
 from .errors import REFUSALS, InvalidToken, ServiceUnavailable, SessionError, TokenExpired, VerifierStale
 from .events import Event
 from .feed import Source
-from .freshness import Freshness, Pulse, clock
+from .freshness import Freshness, Pulse, Steps, clock
 from .jwks import KeySet
-from .memory import Claims, Memory
+from .memory import SKEW_S, Claims, Memory
 from .reports import Reports
 from .sse import EventStream
 
@@ -238,13 +238,20 @@ class Verifier:
         self._freshness.keys_good_until(self._keys.good_until)
 
     async def _sweep(self) -> None:
-        """Free what has passed its time. Where something had to be refused for lack of room, begin again."""
+        """Free what has passed its time. Begin again where something had to be refused for lack of room, and after a
+        step of the wall clock: what seemed past its time by then was forgotten, or not even taken."""
+        steps = Steps(lambda: _now(), SKEW_S)
         while True:
             await asyncio.sleep(_SWEEP_S)
-            if self._memory.sweep(int(_now())):
-                self._freshness.doubt()
+            has_room = self._memory.sweep(int(_now()))
+            if has_room:
                 self._freshness.complete(True)
-                self._source.reload()
+            if steps.noticed():
+                _log.warning("the wall clock was set; everything is read again")
+            elif not has_room:
+                continue
+            self._freshness.doubt()
+            self._source.reload()
 
 
 def _must_not_end(task: asyncio.Task[None]) -> None:

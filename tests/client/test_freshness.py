@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from app.client.freshness import Freshness, Pulse, clock
+from app.client.freshness import Freshness, Pulse, Steps, clock
 
 
 def _is_fresh(freshness: Freshness) -> bool:
@@ -41,6 +41,15 @@ def test_a_snapshot_under_way_and_a_lack_of_room_make_it_stale() -> None:
     assert not _is_fresh(freshness)
     freshness.complete(True)
     assert _is_fresh(freshness)
+
+
+def test_a_step_of_the_wall_clock_is_noticed_once_and_a_small_difference_not_at_all() -> None:
+    ahead = 0.0
+    steps = Steps(lambda: clock() + ahead, 60)
+    found = []
+    for ahead in (0.0, 59.0, -59.0, 61.0, 61.0, 3.0, 0.0, 0.0):  # noqa: B007 - the clock reads it
+        found.append(steps.noticed())
+    assert found == [False, False, False, True, False, False, True, False]
 
 
 async def test_a_standstill_is_taken_off_what_is_heard_and_fades_as_slowly_as_it_lasted() -> None:

@@ -175,6 +175,31 @@ def test_a_frozen_wire_is_given_up_and_what_it_held_back_makes_nothing_fresh(
 
 
 @pytest.mark.slow
+def test_what_lies_in_buffers_on_a_slow_link_makes_it_stale_in_time(
+    backend: Backend, wire: Wire, start: Callable[..., Probe]
+) -> None:
+    (gone,) = sessions(backend, 1)
+    for _ in range(60):
+        backend.create("usr_many")
+    wire.tell(lambda: setattr(wire.proxy, "rate", 20_000))
+    probe = start(maxStaleness=5)
+    for number in range(6):
+        claims = {"n": number, "pad": "x" * 900}
+        assert backend.call("POST", "/v1/users/usr_many/claims", json={"claims": claims}).status_code == 200
+        time.sleep(0.5)
+    revoke(backend, [gone])
+    revoked, seen = time.monotonic(), set()
+    while (code := probe.code(gone["access_token"])) != "session_revoked":
+        since = time.monotonic() - revoked
+        assert code == "verifier_stale" or since < 5.2, f"{code} {since:.1f} s after its end"
+        assert since < 60
+        seen.add(code)
+        time.sleep(0.02)
+    assert "verifier_stale" in seen, "the link was not slow enough to tell"
+    wait_fresh(probe)
+
+
+@pytest.mark.slow
 def test_past_the_staleness_each_policy_does_what_it_says(
     api: Api, backend: Backend, wire: Wire, start: Callable[..., Probe]
 ) -> None:

@@ -137,3 +137,18 @@ async def test_a_blocked_event_loop_makes_it_stale_for_as_long_as_it_was_blocked
 
 def _block(seconds: float) -> None:
     time.sleep(seconds)
+
+
+async def test_a_wall_clock_that_was_ahead_for_a_while_costs_no_revocation(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By that clock the entry was past its time when it came, so it was not kept."""
+    kept, gone = await site.create("usr_1"), await site.create("usr_2")
+    async with site.verifier(on_stale="refuse", max_staleness=10.0) as verifier:
+        with monkeypatch.context() as turned:
+            turned.setattr("app.client.verifier._now", lambda: time.time() + 2 * 86_400)
+            await site.revoke(gone)
+            await until(verifier, gone["access_token"], "token_expired")
+            await asyncio.sleep(4)
+        await until(verifier, gone["access_token"], "session_revoked")
+        await until(verifier, kept["access_token"], "ok")

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback whose wire a test can cut, slow down, stop, or make swallow replies."""
+"""A TCP proxy on loopback whose wire a test can cut, slow down, narrow, stop, or make swallow replies."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from contextlib import suppress
 from typing import Final
 
 _CHUNK: Final = 1 << 16
+_SIP: Final = 1 << 12
 
 
 class Proxy:
-    """Stands between a client and `127.0.0.1:port`. `port` may be changed: new connections go there."""
+    """Stands between a client and `127.0.0.1:port`. `port` may be changed: new connections go there. `rate` limits what
+    each connection brings back, in bytes a second; what has to wait does so in buffers, as behind a slow link."""
 
     def __init__(self, port: int) -> None:
         self.target = port
         self.delay_s = 0.0
+        self.rate: int | None = None
         self.swallow = 0
         self.swallowed = 0
         self._open = True
@@ -89,13 +92,15 @@ class Proxy:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, replies: bool) -> None:
         with suppress(OSError):
-            while data := await reader.read(_CHUNK):
+            while data := await reader.read(_CHUNK if self.rate is None else _SIP):
                 if replies and self.swallow > 0:
                     self.swallow -= 1
                     self.swallowed += 1
                     break
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
+                if replies and self.rate is not None:
+                    await asyncio.sleep(len(data) / self.rate)
                 await self._flowing.wait()
                 writer.write(data)
                 await writer.drain()

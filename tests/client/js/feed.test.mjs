@@ -23,7 +23,8 @@ const end = (sid, notAfter = soon()) => ({
   not_after: notAfter,
 });
 const say = (type, data, id) => `event: ${type}\n${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`;
-const beat = (cursor, lag_ms = 0) => say("heartbeat", { cursor, lag_ms }, cursor);
+const beat = (cursor, lag_ms = 0, since_open_ms = undefined) =>
+  say("heartbeat", { cursor, lag_ms, since_open_ms }, cursor);
 const reset = (reason = "snapshot") => say("reset", { reason });
 const told = (event) => say(event.type, event);
 
@@ -144,6 +145,39 @@ test("the lag counts what the service itself was behind", async () => {
   });
 });
 
+test("a heartbeat is no newer than the time since the stream was asked for proves", async () => {
+  await withVerifier([reset() + beat("c1", 0, -1_500)], { maxStaleness: 8 }, async ({ service, verifier }) => {
+    await verifier.ready();
+    assert.ok(verifier.lag >= 1.5 && verifier.lag < 3, `${verifier.lag}`);
+    await wait(1_000);
+    service.streams[0].write(beat("c2", 0, -1_400)); // a second later, of a tenth of a second later
+    await until(() => service.asked.length === 1 && verifier.lag >= 2.4, "the heartbeat");
+    assert.ok(verifier.lag < 4, `${verifier.lag}`);
+  });
+});
+
+test("a service's clock that runs ahead of ours wins nothing by it", async () => {
+  await withVerifier([reset() + beat("c1", 0, 60_000)], { maxStaleness: 8 }, async ({ service, verifier }) => {
+    await verifier.ready();
+    service.streams[0].write(beat("c2", 0, 58_000));
+    await until(() => verifier.lag >= 2, "the second heartbeat");
+    assert.ok(verifier.lag < 3, `${verifier.lag}`);
+  });
+});
+
+test("where the bound lags far behind what the service says, it asks for a new stream from there", async () => {
+  await withVerifier(
+    [reset() + beat("c1", 0, -5_000), beat("c2", 0, 0)],
+    { maxStaleness: 8 },
+    async ({ service, verifier }) => {
+      await verifier.ready();
+      await until(() => service.asked.length === 2, "the second request");
+      assert.equal(service.asked[1]["last-event-id"], "c1");
+      await until(() => verifier.lag < 1, "the second stream");
+    },
+  );
+});
+
 test("a refused key rejects ready and is asked again rarely", async () => {
   await withVerifier([401], {}, async ({ service, verifier, token }) => {
     await assert.rejects(verifier.ready(), { code: "invalid_api_key", status: 503 });
@@ -199,6 +233,16 @@ test("a silent connection is given up", async () => {
     await until(() => service.asked.length > 1, "another request", 9);
     const silence = service.asked[1].at - service.asked[0].at;
     assert.ok(silence > 5_900 && silence < 7_500, `${silence} ms`);
+  });
+});
+
+test("a service that has yet to catch up is waited for", async () => {
+  await withVerifier([reset()], { maxStaleness: 1 }, async ({ service, verifier }) => {
+    const ready = verifier.ready();
+    await wait(7_000);
+    service.streams[0].write(":\n\n" + beat("c1"));
+    await ready;
+    assert.equal(service.asked.length, 1);
   });
 });
 

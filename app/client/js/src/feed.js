@@ -4,8 +4,12 @@ import { every, pause } from "./timers.js";
 
 /** @typedef {import("./ledger.js").FeedEvent} FeedEvent */
 
+/** While it catches up the service says every second that it is there; what the network does takes longer at times. */
+const SNAPSHOT_MS = 60_000;
+const RESUME_MS = 15_000;
 /** Heartbeats come at least every 5 s: after a longer silence nobody is at the other end. */
 const SILENCE_MS = 6_000;
+const UNDER_WAY_MS = 2_000;
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 5_000;
 const LONGEST_RETRY_AFTER_MS = 30_000;
@@ -23,11 +27,13 @@ export class Feed {
   /** @type {string | null} */ #cursor = null;
   #beatAt = -Infinity;
   #behindMs = 0;
+  #askedAt = 0;
   #whole = false;
   #failures = 0;
   #lookedAt = performance.now();
   #lookedAtWall = Date.now();
   #byteAt = Infinity;
+  #patienceMs = SNAPSHOT_MS;
   #round = new AbortController();
   #running = Promise.resolve();
   #closed = false;
@@ -98,7 +104,8 @@ export class Feed {
 
   /** One connection, until it ends. @param {AbortSignal} signal @returns {Promise<number>} how long to wait then */
   async #follow(signal) {
-    this.#byteAt = performance.now();
+    this.#byteAt = this.#askedAt = performance.now();
+    this.#patienceMs = Math.max(this.#cursor === null ? SNAPSHOT_MS : RESUME_MS, this.#maxMs);
     try {
       const answer = await this.#api.events(this.#cursor, signal);
       if (answer.status !== 200 || answer.body === null) return await this.#refused(answer);
@@ -147,23 +154,37 @@ export class Feed {
 
   /** @param {{type: string, data: string, id: string}} message */
   #take({ type, data, id }) {
-    if (type === "heartbeat") this.#beat(id, JSON.parse(data).lag_ms ?? 0);
+    if (type === "heartbeat") this.#beat(id, JSON.parse(data));
     else if (type === "reset") {
       this.#whole = false;
       this.#hear.reset();
     } else this.#hear.event(JSON.parse(data));
   }
 
-  /** @param {string} cursor @param {unknown} behindMs */
-  #beat(cursor, behindMs) {
-    if (typeof behindMs !== "number" || cursor === "") throw new TypeError("a heartbeat without its place in time");
+  /**
+   * `lag_ms` is how old it was when the service wrote it, which says nothing of the way here. `since_open_ms` is how long
+   * after the stream was opened its moment was, and nobody can have opened it before it was asked for: that bound holds
+   * however long the bytes were under way. Where it lags behind (a slow link, clocks that run apart), a new stream has a
+   * new one; a bound ahead of the present is drawn back. Older services do not say it.
+   * @param {string} cursor @param {{lag_ms?: unknown, since_open_ms?: unknown}} said
+   */
+  #beat(cursor, { lag_ms: behindMs = 0, since_open_ms: sinceMs }) {
+    const isDated = typeof behindMs === "number" && (sinceMs === undefined || typeof sinceMs === "number");
+    if (!isDated || cursor === "") throw new TypeError("a heartbeat without its place in time");
+    let wayMs = 0;
+    if (sinceMs !== undefined) {
+      this.#askedAt = Math.min(this.#askedAt, this.#lookedAt - behindMs - sinceMs);
+      wayMs = this.#lookedAt - behindMs - sinceMs - this.#askedAt;
+    }
     this.#cursor = cursor;
     this.#beatAt = this.#lookedAt;
-    this.#behindMs = behindMs;
+    this.#behindMs = behindMs + wayMs;
     this.#whole = true;
     this.#failures = 0;
+    this.#patienceMs = Math.max(SILENCE_MS, this.#maxMs);
     this.problem = undefined;
     this.#settle();
+    if (wayMs > Math.max(UNDER_WAY_MS, this.#maxMs / 2)) this.#round.abort();
   }
 
   /** @param {Error} [problem] */
@@ -186,6 +207,6 @@ export class Feed {
     this.#lookedAtWall = wall;
     const limit = this.#maxMs / 4;
     if (unseen > limit) this.#behindMs += unseen;
-    if (Math.max(still, unseen) > limit || now - this.#byteAt > Math.max(SILENCE_MS, this.#maxMs)) this.#round.abort();
+    if (Math.max(still, unseen) > limit || now - this.#byteAt > this.#patienceMs) this.#round.abort();
   }
 }

@@ -98,6 +98,9 @@ class Verifier:
                 await self._decided.wait()
         except TimeoutError:
             _log.warning("the session service is not reachable yet; until then on_stale=%r holds", self._on_stale)
+        except BaseException:
+            await self.close()
+            raise
         if self._refusal is not None:
             await self.close()
             raise self._refusal

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.client.errors import VerifierStale
+from app.client.verifier import Verifier
 from tests.client.acts import Site, code, until, until_fresh, until_stale
 from tests.faults.proxy import Proxy
 from tests.service import Api
@@ -152,3 +153,14 @@ async def test_a_wall_clock_that_was_ahead_for_a_while_costs_no_revocation(
             await asyncio.sleep(4)
         await until(verifier, gone["access_token"], "session_revoked")
         await until(verifier, kept["access_token"], "ok")
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_running(site: Site, proxy: Proxy) -> None:
+    proxy.freeze()
+    before = asyncio.all_tasks()
+    verifier = Verifier(**site.options(on_stale="refuse", report_every=None))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await verifier.start()
+    proxy.heal()
+    assert [task for task in asyncio.all_tasks() - before if "/app/client/" in repr(task)] == []

@@ -14,6 +14,9 @@ from .events import Event
 from .shards import created_ms, session_number
 
 _SWEEP_S: Final = 60
+_APART_S: Final = 5
+"""How far clocks of the service's processes may lie apart: a token that seems newer than a change may not know it."""
+
 SKEW_S: Final = 60
 """What is known is kept so long past its time, for a wall clock here that runs ahead of the service's."""
 
@@ -125,7 +128,7 @@ class Memory:
         if session in self.revoked or created_ms(session) <= self._before:
             raise SessionRevoked
         update = self._updates.get(session)
-        if update is not None and said["iat"] * 1_000 <= update.at_ms:
+        if update is not None and (said["iat"] - _APART_S) * 1_000 <= update.at_ms:
             event = update.event
             said = changed(said, event.claims, event.org_id, event.role, event.mfa_verified)
         claims = Claims(said)

@@ -47,8 +47,8 @@ test("a cut-off ends every session created at or before it and never moves back"
 test("an update changes tokens signed before it, not those signed later", () => {
   const ledger = new Ledger("tnt_1", 10);
   ledger.apply(event("session.updated", { ms: 1_700_000_000_500, role: "admin" }));
-  assert.ok(ledger.updateOf(SID, 1_700_000_000));
-  assert.equal(ledger.updateOf(SID, 1_700_000_001), undefined);
+  assert.ok(ledger.updateOf(SID, 1_700_000_005));
+  assert.equal(ledger.updateOf(SID, 1_700_000_006), undefined);
 });
 
 test("updates count in the order in which they come, and told again they change nothing", () => {

@@ -12,6 +12,8 @@ import { RESERVED, frozen } from "./token.js";
 
 /** Entries stay this long past `not_after`, for a clock here that runs behind the service's. */
 const SKEW_S = 60;
+/** How far clocks of the service's processes may lie apart. */
+const APART_S = 5;
 /** So many updates of a session are known by their ids: told again they change nothing. New ones count as they come. */
 const REMEMBERED = 16;
 
@@ -62,10 +64,10 @@ export class Ledger {
     return created <= this.#cutOff || this.#ended.has(sid);
   }
 
-  /** The newest change that a token of `iat` cannot know. @param {string} sid @param {number} iat */
+  /** The newest change that a token of `iat` may not know, whoever's clock that is by. @param {string} sid @param {number} iat */
   updateOf(sid, iat) {
     const update = this.#updates.get(sid);
-    return update !== undefined && iat * 1000 <= update.occurredMs ? update : undefined;
+    return update !== undefined && (iat - APART_S) * 1000 <= update.occurredMs ? update : undefined;
   }
 
   /** @param {number} now seconds */

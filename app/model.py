@@ -66,9 +66,9 @@ DAY: Final = 24 * HOUR
 MAX_SESSIONS_PER_USER: Final = 10_000
 """The ceiling that holds also when a policy says "unlimited" (DESIGN §5)."""
 PROPAGATION_MS: Final = 1_000
+"""Within this time every process knows a changed policy, key or tenant."""
 SKEW_MS: Final = 5 * SECOND
 """How far clocks of processes and servers may lie apart; beyond it the self-check says so."""
-"""Within this time every process knows a changed policy, key or tenant."""
 RETRY_MS: Final = 10_000
 """After this time the worker looks whether a process died between two steps of a change."""
 

@@ -57,10 +57,11 @@ def never(body: Any) -> bool:
     return False
 
 
-_KEY: Final = (MissingToken, InvalidApiKey, InvalidToken, TokenExpired, TooManyFailures, InsufficientScope)
+_ANY: Final = (MissingToken, TooManyFailures, InsufficientScope)
+_KEY: Final = (*_ANY, InvalidApiKey)
 _REFUSALS: Final[dict[Credential, tuple[type[Problem], ...]]] = {
     "key": (*_KEY, RateLimited, TenantMismatch),
-    "user": (*_KEY, SessionRevoked, SessionExpired, TenantMismatch),
+    "user": (*_ANY, InvalidToken, TokenExpired, SessionRevoked, SessionExpired, TenantMismatch),
     "admin": _KEY,
     "key_or_admin": (*_KEY, RateLimited, TenantMismatch),
     "optional_key": (InvalidApiKey, TooManyFailures, RateLimited, InsufficientScope, TenantMismatch),

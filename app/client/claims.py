@@ -64,6 +64,13 @@ class InvalidAccessToken(Exception):
         self.code = code
 
 
+class Misdirected(InvalidAccessToken):
+    """A genuine token for another service or tenant than was expected: mostly a setting that is wrong."""
+
+    def __init__(self, claims: dict[str, Any]) -> None:
+        super().__init__("invalid_token", f"the token is of issuer {claims['iss']!r} for tenant {claims['aud']!r}")
+
+
 class UnknownKey(InvalidAccessToken):
     """The token has the form of one of ours, and names a key that was not given."""
 
@@ -177,9 +184,9 @@ def _checked(claims: dict[str, Any], issuer: str, audience: str | None, now_s: i
     ):
         raise InvalidAccessToken("invalid_token", "a date is not a whole number")
     if claims["iss"] != issuer or claims["aud"] != (audience or claims["tenant_id"]):
-        raise InvalidAccessToken("invalid_token", "the token is for someone else")
+        raise Misdirected(claims)
     if claims["tenant_id"] != claims["aud"]:
-        raise InvalidAccessToken("invalid_token", "the token is for someone else")
+        raise Misdirected(claims)
     if max(claims["iat"], claims.get("nbf", 0)) > now_s + _SKEW_S:
         raise InvalidAccessToken("invalid_token", "the token is of the future")
     if claims["exp"] <= now_s:

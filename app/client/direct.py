@@ -173,8 +173,9 @@ def _as_sent(response: Any, **_: Any) -> Any:
 
 
 def _options() -> dict[str, Any]:
-    """Without a timeout of redis-py's own for answers: on Python 3.11 that can lose a cancellation."""
-    return {"socket_timeout": None, "socket_connect_timeout": _TIMEOUT_S, "socket_keepalive": True}
+    """RESP2, whose answers every version of redis-py gives alike. Without a timeout of its own for answers: on Python
+    3.11 that can lose a cancellation."""
+    return {"socket_timeout": None, "socket_connect_timeout": _TIMEOUT_S, "socket_keepalive": True, "protocol": 2}
 
 
 def _addresses(url: str) -> list[str]:

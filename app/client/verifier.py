@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self
 import httpx
 import msgspec
 
-from .claims import InvalidAccessToken, UnknownKey, verify
+from .claims import InvalidAccessToken, Misdirected, UnknownKey, verify
 from .errors import REFUSALS, InvalidToken, ServiceUnavailable, SessionError, TokenExpired, VerifierStale
 from .events import Event
 from .feed import Source
@@ -75,6 +75,7 @@ class Verifier:
         self._tasks: list[asyncio.Task[None]] = []
         self._decided = asyncio.Event()
         self._refusal: SessionError | None = None
+        self._warned = False
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -215,6 +216,9 @@ class Verifier:
         except UnknownKey:
             raise
         except InvalidAccessToken as refused:
+            if isinstance(refused, Misdirected) and not self._warned:
+                self._warned = True
+                _log.warning("%s; expected were issuer %r and tenant %r", refused, self._issuer, self._tenant_id)
             raise REFUSALS[refused.code] from refused
         return self._memory.admit(token, said)
 

@@ -12,10 +12,11 @@ import httpx
 import pytest
 from redis import Redis
 
+from app.model import SCOPES
 from app.store.dashboard import MAX_SIGNED_IN
 from tests.faults.clock import Clock
 from tests.servers import wait_until
-from tests.service import ADMIN_KEY, Api, Backend
+from tests.service import ADMIN_KEY, ROOT, Api, Backend
 
 SESSION = "/dashboard/api/session"
 OURS = {"X-Requested-With": "hellojohn-dashboard"}
@@ -503,3 +504,9 @@ def test_a_session_survives_the_process_that_made_it(api: Api, backend: Backend,
         wait_until(lambda: page.call("GET", SESSION).status_code == 401, "the key to be dead everywhere", 1.5)
     finally:
         other.stop()
+
+
+def test_the_form_for_a_key_shows_every_scope_that_there_is() -> None:
+    form = (ROOT / "app/dashboard/assets/newkey.js").read_text()
+    listed = form[form.index("SCOPES = [") : form.index("];")]
+    assert set(re.findall(r'"([a-z]+:[a-z]+)"', listed)) == set(SCOPES)

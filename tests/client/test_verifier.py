@@ -10,7 +10,7 @@ import pytest
 
 from app.client.errors import InvalidApiKey
 from app.client.verifier import Verifier
-from tests.client.acts import Site, code, until, until_claim, until_fresh
+from tests.client.acts import ISSUER, Site, code, until, until_claim, until_fresh
 from tests.service import Api
 
 POLICY_S = 1.1
@@ -182,3 +182,12 @@ async def test_a_service_that_comes_later_is_found(api: Api) -> None:
     await verifier.close()
     async with site.verifier() as found:
         await until_fresh(found)
+
+
+async def test_a_wrong_setting_is_named_once(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    token = (await site.create())["access_token"]
+    async with site.verifier(issuer="https://elsewhere.example") as verifier:
+        assert [await code(verifier, token) for _ in range(2)] == ["invalid_token"] * 2
+    said = [record.getMessage() for record in caplog.records if "expected were" in record.getMessage()]
+    assert len(said) == 1
+    assert all(name in said[0] for name in (ISSUER, "https://elsewhere.example", site.backend.tenant_id))

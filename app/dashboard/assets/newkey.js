@@ -13,6 +13,7 @@ export const SCOPES = [
   "config:write",
   "stats:read",
   "audit:read",
+  "keys:rotate",
 ];
 const LIVES = { "": "Does not expire", "7d": "7 days", "30d": "30 days", "90d": "90 days", "365d": "A year" };
 
@@ -31,7 +32,7 @@ export function NewKey({ path, close, made }) {
     const body = {
       name: form.get("name").trim(),
       mode: form.get("mode"),
-      ...(scopes.length < SCOPES.length && { scopes }),
+      scopes,
       ...(form.get("expires") && { expires_in: form.get("expires") }),
     };
     try {

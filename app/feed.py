@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -54,6 +55,7 @@ class Feed:
         self._retention = retention_ms
         self._reader = reader
         self._few = asyncio.Semaphore(_AT_ONCE)
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     async def page(self, tenant_id: str, after: Bookmark | None, limit: int, since: int = 0) -> EventPage:
         """A tenant's events after a bookmark, oldest first; `None` begins with the oldest that are kept since `since`.
@@ -63,9 +65,9 @@ class Feed:
         position, seen = await self._checked(after, since)
         found: list[Event] = []
         for _ in range(_ROUNDS):
-            batch = await self._log.read(position)
-            mine = [(place, event) for place, event in batch.events if event.tenant_id == tenant_id]
-            room = limit - len(found)
+            async with self._turn(tenant_id):
+                batch = await self._log.read(position, tenant_id=tenant_id)
+            mine, room = batch.events, limit - len(found)
             found += [event for _, event in mine[:room]]
             seen = found[-1].id if found else seen
             if len(mine) > room:
@@ -129,8 +131,8 @@ class Feed:
             need = place.ms if place.shard == SHARDS else place.ms - 1
             floor = await self._reader.floor_for(need)
             if floor > need:
-                batch = await self._read_few(place, floor)
-                entries = [Entry(position, event) for position, event in batch.events if event.tenant_id == tenant_id]
+                batch = await self._read_few(tenant_id, place, floor)
+                entries = [Entry(position, event) for position, event in batch.events]
                 place = batch.position
             else:
                 entries = self._reader.window.after(
@@ -142,13 +144,17 @@ class Feed:
                 place = entries[-1].position
             yield entries, place
 
-    async def _read_few(self, place: Position, until: int) -> Batch:
-        """From the log itself, what the window cannot hold; few do so at once."""
-        async with self._few:
-            batch = await self._log.read(place, until)
+    async def _read_few(self, tenant_id: str, place: Position, until: int) -> Batch:
+        """From the log itself, what the window cannot hold; few tenants do so at once."""
+        async with self._turn(tenant_id), self._few:
+            batch = await self._log.read(place, until, tenant_id)
             if batch.position == place:  # a clock of the store that is a little behind
                 await asyncio.sleep(_PAUSE_S)
             return batch
+
+    def _turn(self, tenant_id: str) -> asyncio.Lock:
+        """A tenant has one read of the log at a time, however many of its streams and pages ask."""
+        return self._turns.setdefault(tenant_id, asyncio.Lock())
 
 
 def _matters(entry: Entry, now: int) -> bool:

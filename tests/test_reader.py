@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 from redis.asyncio import Redis
@@ -12,8 +14,9 @@ from redis.asyncio import Redis
 from app.client.events import channel
 from app.client.shards import log_key
 from app.embedded import Embedded
+from app.feed import Feed
 from app.model import DAY
-from app.reader import Reader
+from app.reader import Beat, Reader
 from app.store.doorbell import Doorbell
 from app.store.log import EventLog
 from app.store.wire import Wire, open_wire
@@ -78,3 +81,30 @@ async def test_what_nobody_foresaw_does_not_end_it(
             async with asyncio.timeout(6):
                 while not any(getattr(item, "event", None) for item in await listener.take()):
                     pass
+
+
+async def test_a_tenant_with_many_streams_waits_for_itself(reader: Reader, wire: Wire) -> None:
+    """Another tenant's only snapshot waits for one part of theirs at a time, not for twelve."""
+    reader.window.most = 100
+    log, now = EventLog(wire), await EventLog(wire).final()
+    for shard in range(4):
+        key, entry = log_key(shard), "t session.revoked n tnt_0 s ses_1 r revoked at 1 na 2".split()
+        await wire.batch(key, [("XADD", key, f"{now - 60_000 + number}-0", *entry) for number in range(800)])
+    feed, parts = Feed(log, DAY, reader), Counter[str]()
+
+    async def follow(tenant_id: str) -> None:
+        async with aclosing(feed.follow(tenant_id, None, True, now - 61_000, now)) as items:
+            async for some in items:
+                if any(isinstance(item, Beat) for item in some):
+                    return
+                parts[tenant_id] += 1
+
+    many = [asyncio.create_task(follow("tnt_1")) for _ in range(12)]
+    try:
+        await follow("tnt_2")
+        assert parts["tnt_2"] > 10
+        assert parts["tnt_1"] < 3 * parts["tnt_2"] + len(many)
+    finally:
+        for task in many:
+            task.cancel()
+        await asyncio.gather(*many, return_exceptions=True)

@@ -19,7 +19,9 @@ from app.store.wire import Wire
 
 _COUNT: Final = 500
 _PER_SHARD: Final = 50
-_BREATH: Final = 500
+_BREATH: Final = 100
+_SHARDS_AT_ONCE: Final = 16
+"""Whoever reads the whole log leaves the connection and the loop to others after each of these."""
 
 
 class Position(NamedTuple):
@@ -59,18 +61,21 @@ class EventLog:
         clocks = await self._wire.each("TIME")
         return min(int(seconds) * 1_000 + int(micros) // 1_000 for seconds, micros in clocks) - 1
 
-    async def read(self, after: Position, until: int | None = None) -> Batch:
-        """What is final after a position, of all tenants, up to the millisecond `until`; about 50 entries for each
-        shard."""
+    async def read(self, after: Position, until: int | None = None, tenant_id: str | None = None) -> Batch:
+        """What is final after a position, of one tenant or of all, up to the millisecond `until`; about 50 entries for
+        each shard."""
         final = await self.final()
         until = final if until is None else min(until, final)
         if until < after.ms:
             return Batch([], after, False)
-        slices = await asyncio.gather(*(self._slice(shard, after, until) for shard in range(SHARDS)))
-        reach = min((rows[-1][0].ms - 1 for rows, whole in slices if not whole), default=until)
-        found = sorted(row for rows, _ in slices for row in rows if row[0].ms <= reach)
+        reach, rows = until, list[tuple[Position, Any]]()
+        for first in range(0, SHARDS, _SHARDS_AT_ONCE):
+            shards = range(first, first + _SHARDS_AT_ONCE)
+            for some, whole in await asyncio.gather(*(self._slice(shard, after, until) for shard in shards)):
+                reach = reach if whole else min(reach, some[-1][0].ms - 1)
+                rows += some if tenant_id is None else _of(tenant_id.encode(), some)
         events: list[tuple[Position, Event]] = []
-        for number, (position, entry) in enumerate(found):
+        for number, (position, entry) in enumerate(sorted(row for row in rows if row[0].ms <= reach)):
             if number % _BREATH == 0:
                 await asyncio.sleep(0)
             events.append((position, event_of(position.shard, entry)))
@@ -106,6 +111,10 @@ class EventLog:
             if found and found[-1][0].ms > found[0][0].ms:
                 return found, False
             start = f"({rows[-1][0].decode()}"
+
+
+def _of(tenant_id: bytes, rows: list[tuple[Position, Any]]) -> list[tuple[Position, Any]]:
+    return [row for row in rows if dict(zip(row[1][1][::2], row[1][1][1::2], strict=True))[b"n"] == tenant_id]
 
 
 def _position(shard: int, stream_id: bytes) -> Position:

@@ -145,10 +145,18 @@ class ClusterWire:
                 slots = _map_of(rows, name)
                 if slots is not None:
                     self._slots = slots
+                    await self._forget()
                     return
             raise StoreUnavailable("no node of the cluster knows the whole map")
         finally:
             self._renewing = None
+
+    async def _forget(self) -> None:
+        """Close the nodes that serve no slot and cannot be reached: they would be tried for ever. One that is taking
+        its first slot over is connected, so it stays."""
+        serving = set(self._slots)
+        gone = [name for name, node in self._nodes.items() if node.away and name not in serving]
+        await asyncio.gather(*(self._nodes.pop(name).close() for name in gone))
 
 
 def _address(redirect: str, asked: str) -> str:

@@ -88,6 +88,15 @@ class Connection:
         self.server = ""
         self.shebang = False
 
+    @property
+    def connected(self) -> bool:
+        return self._writer is not None
+
+    @property
+    def away(self) -> bool:
+        """Whether the last try to reach the server failed, so that nothing is in flight."""
+        return self._broken and self._writer is None
+
     async def call(self, *command: Argument) -> Any:
         """The reply. Raises `StoreUnavailable`, or `ReplyError` for an error reply of another kind."""
         if self._writer is None:

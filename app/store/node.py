@@ -35,6 +35,11 @@ class Node:
         """As `Wire.server`."""
         return self._reads.server
 
+    @property
+    def away(self) -> bool:
+        """As `Connection.away`, and the other connection is not in use either."""
+        return (self._reads.away or self._writes.away) and not (self._reads.connected or self._writes.connected)
+
     async def call(self, *command: Argument) -> Any:
         """As `Connection.call`."""
         return await self._for(command).call(*command)

@@ -9,6 +9,7 @@ from typing import Any
 import hiredis
 import pytest
 
+from app.embedded import free_port
 from app.errors import StoreUnavailable
 from app.store.cluster import ClusterWire
 from app.store.connection import Connection
@@ -25,8 +26,8 @@ class Node:
         self.port = 0
         self.accepted = self.open = 0
 
-    async def start(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, port: int = 0) -> asyncio.Server:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         self.port = server.sockets[0].getsockname()[1]
         return server
 
@@ -163,3 +164,15 @@ async def test_a_closed_wire_opens_nothing(nodes: tuple[Node, Node], cluster: Cl
         with pytest.raises(StoreUnavailable):
             await attempt
     assert nodes[0].accepted == accepted
+
+
+async def test_a_node_that_left_is_not_tried_for_ever(nodes: tuple[Node, Node]) -> None:
+    """The map does not name it and it cannot be reached: what takes its address over later hears nothing."""
+    address, later = free_port(), Node()
+    wire = ClusterWire(f"redis+cluster://127.0.0.1:{address},127.0.0.1:{nodes[0].port}", 500)
+    assert await wire.call("k", "GET", "k") == b"OK"
+    server = await later.start(address)
+    await asyncio.sleep(1)
+    assert later.accepted == 0
+    server.close()
+    await wire.close()

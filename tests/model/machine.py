@@ -207,7 +207,8 @@ class Caller(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([2, 48, 720]), grace=st.sampled_from([0, 10]), ttl=st.sampled_from([60, 3_600]))
     def change_durations(self, hours: int, grace: int, ttl: int) -> None:
         self._policy({"session_duration": f"{hours}h", "refresh_grace": grace, "access_token_ttl": ttl})
-        self.model.duration, self.model.grace, self.model.ttl = hours * HOUR, grace * SECOND, ttl * SECOND
+        self.model.duration, self.model.grace = hours * HOUR, grace * SECOND
+        self.model.new_ttl(ttl * SECOND)
 
     @rule(step=st.sampled_from([1, 900, 5 * SECOND, 11 * SECOND, 59 * SECOND, MINUTE, 31 * MINUTE, 3 * HOUR, 2 * DAY]))
     def time_passes(self, step: int) -> None:
@@ -268,7 +269,7 @@ class Caller(RuleBasedStateMachine):
         return ones[-1 - pick % min(len(ones), 6)] if pick % 5 else ones[pick % len(ones)]
 
     def _exp(self, one: Held) -> int:
-        return min(self.now + self.model.ttl, one.expires) // SECOND
+        return min(self.now + self.model.minted(), one.expires) // SECOND
 
     def _spent(self, one: Held, pick: int) -> str | None:
         return one.spent[pick % len(one.spent)] if one.spent else None

@@ -43,6 +43,7 @@ class Model:
         self.limit: int | None = None
         self.idle: int | None = None
         self.duration, self.grace, self.ttl, self.reject = 30 * DAY, 10 * SECOND, HOUR, False
+        self.ttl_before, self.ttl_since = 0, 0
         self.cutoff = -1
 
     def dead(self, one: Held) -> frozenset[str]:
@@ -130,6 +131,15 @@ class Model:
             for one in self.held.values():
                 one.timed_out = one.timed_out or one.active + self.idle <= self.now
         self.idle = idle
+
+    def new_ttl(self, ttl: int) -> None:
+        """A longer one makes tokens from a second later on: by then every process reckons with it."""
+        if ttl > self.ttl:
+            self.ttl_before, self.ttl_since = self.minted(), self.now + SECOND
+        self.ttl = ttl
+
+    def minted(self) -> int:
+        return self.ttl_before if self.now < self.ttl_since else self.ttl
 
     def work(self) -> None:
         """The worker went round: everything that is over is recorded, everyone is within the limit."""

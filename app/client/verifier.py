@@ -250,15 +250,14 @@ class Verifier:
         steps = Steps(lambda: _now(), SKEW_S)
         while True:
             await asyncio.sleep(_SWEEP_S)
-            has_room = self._memory.sweep(int(_now()))
+            has_room, was_set = self._memory.sweep(int(_now())), steps.noticed()
+            if was_set:
+                _log.warning("the wall clock was set; everything is read again")
+            if has_room or was_set:
+                self._freshness.doubt()
+                self._source.reload()
             if has_room:
                 self._freshness.complete(True)
-            if steps.noticed():
-                _log.warning("the wall clock was set; everything is read again")
-            elif not has_room:
-                continue
-            self._freshness.doubt()
-            self._source.reload()
 
 
 def _must_not_end(task: asyncio.Task[None]) -> None:

@@ -153,6 +153,7 @@ async def test_a_wall_clock_that_was_ahead_for_a_while_costs_no_revocation(
             await asyncio.sleep(4)
         await until(verifier, gone["access_token"], "session_revoked")
         await until(verifier, kept["access_token"], "ok")
+        assert await code(verifier, gone["access_token"]) == "session_revoked"
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing_running(site: Site, proxy: Proxy) -> None:

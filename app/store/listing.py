@@ -1,13 +1,16 @@
 """Pages of sessions, newest first. A session id sorts by creation time, so an id is the cursor.
 
-A user's page reads that user's whole index (at most 10,000 ids) and the hashes of one page. A tenant's page asks
-all shards for their newest few and merges them.
+A user's page reads that user's whole set and the hashes of one page. The set is in the order of activity, so the newest
+of a user who has many sessions are found in the tenant's index of the same shard, which is in the order of creation. A
+tenant's page asks all shards for their newest few and merges them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, Protocol
 
 from app.census import last_place
 from app.model import SHARDS, Rules, Session, created_ms, shard_of
@@ -16,7 +19,13 @@ from app.store.base import Page
 from app.store.record import judged
 from app.store.wire import Command, Wire
 
-_ROUNDS = 10
+_ROUNDS: Final = 10
+_FEW: Final = 128
+"""Sessions of a user that are read in any case: they cost no more than the page."""
+_ACTIVE: Final = frozenset({"active"})
+
+Part = dict[str, bytes | None]
+"""Ids, newest first, each with its score in the user's set if it is a member."""
 
 
 class Get(Protocol):
@@ -43,27 +52,66 @@ async def of_user(
     """A page of one user; members that time has ended count as ended. A user beyond `rules.limit` is trimmed first."""
     shard = shard_of(tenant_id, user_id)
     user, ended = keyspace.user(shard, tenant_id, user_id), keyspace.ended(shard, tenant_id, user_id)
-    reads: list[Command] = [("HGET", keyspace.cutoff(shard), tenant_id), ("ZRANGE", user, 0, -1, "WITHSCORES")]
-    if statuses != {"active"}:
+    reads: list[Command] = [
+        ("HGET", keyspace.cutoff(shard), tenant_id),
+        ("ZCARD", user),
+        ("ZRANGE", user, 0, _FEW - 1, "WITHSCORES"),
+    ]
+    if statuses != _ACTIVE:
         reads.append(("ZRANGE", ended, 0, -1, "WITHSCORES"))
-    cutoff, members, *tombstones = await wire.batch(user, reads)
-    if len(members) > 2 * rules.limit:
+    cutoff, size, members, *tombstones = await wire.batch(user, reads)
+    if size > rules.limit:
         await evict(tenant_id, user_id, rules, now)
         return await of_user(wire, evict, tenant_id, user_id, statuses, limit, before, rules, now)
-    cut = None if cutoff is None else int(cutoff)
-    alive, over = _scores(members), _scores(tombstones[0] if tombstones else [])
-    ids = sorted((sid for sid in {*alive, *over} if before is None or sid < before), reverse=True)
+    cut, over = None if cutoff is None else int(cutoff), _scores(tombstones[0] if tombstones else [])
+    if size <= _FEW:
+        parts = _parts_of(_scores(members), over, limit + 1, before)
+    else:
+        index = keyspace.tenant_index(shard, tenant_id) if statuses == _ACTIVE else None
+        parts = _parts_of_many(wire, user, size, index, over, limit + 1, before)
     found: list[Session] = []
-    for start in range(0, len(ids), limit + 1):
-        some = ids[start : start + limit + 1]
-        hashes = await wire.batch(user, [("HGETALL", keyspace.session(shard, sid)) for sid in some])
-        for sid, flat in zip(some, hashes, strict=True):
-            session = judged(sid, flat, alive.get(sid), over.get(sid), cut, rules, now)
-            if session is not None and session.status in statuses:
-                found.append(session)
-        if len(found) > limit:
-            break
+    async with aclosing(parts):
+        async for part in parts:
+            hashes = await wire.batch(user, [("HGETALL", keyspace.session(shard, sid)) for sid in part])
+            for (sid, active), flat in zip(part.items(), hashes, strict=True):
+                session = judged(sid, flat, active, over.get(sid), cut, rules, now)
+                if session is not None and session.status in statuses:
+                    found.append(session)
+            if len(found) > limit:
+                break
     return page(found, limit)
+
+
+async def _parts_of(
+    alive: dict[str, bytes], over: dict[str, bytes], count: int, before: str | None
+) -> AsyncGenerator[Part, None]:
+    """What is known of a user, `count` at a time."""
+    ids = sorted((sid for sid in {*alive, *over} if before is None or sid < before), reverse=True)
+    for start in range(0, len(ids), count):
+        yield {sid: alive.get(sid) for sid in ids[start : start + count]}
+
+
+async def _parts_of_many(
+    wire: Wire, user: str, size: int, index: str | None, over: dict[str, bytes], count: int, before: str | None
+) -> AsyncGenerator[Part, None]:
+    """The same of a user with `size` sessions. The tenant's index, if the caller names it, is gone through as long as
+    that promises to be shorter than the user's whole set."""
+    entries = 0 if index is None else await wire.call(index, "ZCARD", index)
+    if index is not None and count * entries < size * size:
+        passed = 0
+        async with aclosing(_descending(wire, index, True, count * entries // size + count, before)) as newest:
+            async for ids in newest:
+                scores = await wire.call(user, "ZMSCORE", user, *ids)
+                if part := {sid: score for sid, score in zip(ids, scores, strict=True) if score is not None}:
+                    yield part
+                before, passed = ids[-1], passed + len(ids)
+                if passed > size:
+                    break
+            else:
+                return
+    alive = _scores(await wire.call(user, "ZRANGE", user, 0, -1, "WITHSCORES"))
+    async for part in _parts_of(alive, over, count, before):
+        yield part
 
 
 def _scores(flat: list[bytes]) -> dict[str, bytes]:
@@ -119,27 +167,41 @@ async def _newest(wire: Wire, tenant_id: str, statuses: frozenset[str], count: i
 async def _of_shard(
     wire: Wire, shard: int, tenant_id: str, statuses: frozenset[str], count: int, before: str | None
 ) -> list[str]:
-    """The newest ids of one shard below `before`; those of the same millisecond as `before` are read on top."""
+    """The newest `count` ids of one shard below `before`."""
     key = keyspace.tenant_index(shard, tenant_id)
-    top = "+inf" if before is None else str(last_place(created_ms(before)))
-    reads = [_slice(wire, key, top, "1", True, count, before)]
-    if statuses != {"active"}:
-        reads.append(_slice(wire, key, "-inf" if top == "+inf" else f"-{top}", "-1", False, count, before))
-    found = [sid for rows in await asyncio.gather(*reads) for sid in rows]
+    signs = [True] if statuses == _ACTIVE else [True, False]
+    found = [sid for ids in await asyncio.gather(*(_first(wire, key, s, count, before) for s in signs)) for sid in ids]
     return sorted(found, reverse=True)[:count]
 
 
-async def _slice(
-    wire: Wire, key: str, first: str, last: str, reverse: bool, count: int, before: str | None
-) -> list[str]:
-    command = ["ZRANGE", key, first, last, "BYSCORE", *(["REV"] if reverse else [])]
+async def _first(wire: Wire, index: str, living: bool, count: int, before: str | None) -> list[str]:
     found: list[str] = []
-    offset = 0
-    while len(found) < count:
-        rows: list[bytes] = await wire.call(key, *command, "LIMIT", offset, count)
-        ids = [row.decode() for row in rows]
-        found += [sid for sid in ids if before is None or sid < before]
-        offset += count
-        if len(rows) < count:
-            break
+    async with aclosing(_descending(wire, index, living, count, before)) as parts:
+        async for ids in parts:
+            found += ids
+            if len(found) >= count:
+                break
     return found
+
+
+async def _descending(
+    wire: Wire, index: str, living: bool, count: int, before: str | None
+) -> AsyncGenerator[list[str], None]:
+    """The ids below `before` in a tenant's index of one shard, living or ended ones, newest first and about `count` at
+    a time. A part never ends within a millisecond, for there the index is not in the order of ids."""
+    top = None if before is None else last_place(created_ms(before))
+    while True:
+        first = "inf" if top is None else str(top)
+        bounds = (f"+{first}", "1", "BYSCORE", "REV") if living else (f"-{first}", "-1", "BYSCORE")
+        rows: list[bytes] = await wire.call(index, "ZRANGE", index, *bounds, "LIMIT", 0, count + 1)
+        ids = [row.decode() for row in rows]
+        if len(rows) > count:
+            last = created_ms(ids[-1])
+            ids = [sid for sid in ids if created_ms(sid) > last]
+            top = last_place(last)
+        if below := sorted((sid for sid in ids if before is None or sid < before), reverse=True):
+            yield below
+        if len(rows) <= count:
+            return
+        if not ids:
+            count *= 2

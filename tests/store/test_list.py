@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from app.model import MINUTE, Rules
+import asyncio
+
+import pytest
+
+from app.model import MINUTE, Rules, shard_of
 from app.store.base import SessionStore
 from tests.builders import a_session
 
 DIGEST = b"d" * 16
 EVERY = frozenset({"active", "revoked", "expired"})
+ACTIVE = frozenset({"active"})
 
 
 async def test_pages_of_a_user_and_of_a_tenant(store: SessionStore, tenant: str, now: int) -> None:
@@ -18,23 +23,14 @@ async def test_pages_of_a_user_and_of_a_tenant(store: SessionStore, tenant: str,
         await store.revoke(tenant, sessions[number].id, "revoked", Rules(), now + 100)
 
     async def walk(user: str | None, statuses: frozenset[str]) -> list[str]:
-        before, seen = None, list[str]()
-        while True:
-            if user is None:
-                page = await store.list_tenant(tenant, statuses, 3, before, Rules(), now + 200)
-            else:
-                page = await store.list_user(tenant, user, statuses, 3, before, Rules(), now + 200)
-            seen += [session.id for session in page.sessions]
-            before = page.next_before
-            if not page.more:
-                return seen
+        return await _walk(store, tenant, user, statuses, 3, now + 200)
 
     active = [s for number, s in enumerate(sessions) if number % 4]
     newest = sorted((s.id for s in sessions), reverse=True)
     assert await walk(None, EVERY) == newest
-    assert await walk(None, frozenset({"active"})) == sorted((s.id for s in active), reverse=True)
+    assert await walk(None, ACTIVE) == sorted((s.id for s in active), reverse=True)
     assert await walk("u1", EVERY) == sorted((s.id for s in sessions if s.user_id == "u1"), reverse=True)
-    assert await walk("u0", frozenset({"active"})) == sorted((s.id for s in active if s.user_id == "u0"), reverse=True)
+    assert await walk("u0", ACTIVE) == sorted((s.id for s in active if s.user_id == "u0"), reverse=True)
 
 
 async def test_what_time_has_ended_is_listed_as_ended_without_a_sweep(
@@ -44,7 +40,56 @@ async def test_what_time_has_ended_is_listed_as_ended_without_a_sweep(
     for session in (short, long):
         await store.create(session, DIGEST, Rules(), now)
     at = now + MINUTE
-    for listed, statuses in ((long, frozenset({"active"})), (short, frozenset({"expired"}))):
+    for listed, statuses in ((long, ACTIVE), (short, frozenset({"expired"}))):
         mine = await store.list_user(tenant, "u1", statuses, 10, None, Rules(), at)
         everyone = await store.list_tenant(tenant, statuses, 10, None, Rules(), at)
         assert [s.id for s in mine.sessions] == [s.id for s in everyone.sessions] == [listed.id]
+
+
+async def test_no_session_is_passed_over_among_those_of_one_millisecond(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    """There the tenant's index is in the order of devices and countries."""
+    devices = ("desktop", "mobile", "tablet", "tv", "watch", "bot")
+    sessions = [a_session(tenant, now, device_type=devices[n % 6], country=("US", "DE")[n % 2]) for n in range(12)]
+    for session in sessions:
+        await store.create(session, DIGEST, Rules(), now)
+    for session in sessions[::3]:
+        await store.revoke(tenant, session.id, "revoked", Rules(), now + 1)
+    newest = sorted((session.id for session in sessions), reverse=True)
+    for user in (None, "u1"):
+        assert await _walk(store, tenant, user, EVERY, 2, now + 2) == newest
+        living = [sid for sid in newest if sid not in {session.id for session in sessions[::3]}]
+        assert await _walk(store, tenant, user, ACTIVE, 2, now + 2) == living
+
+
+@pytest.mark.parametrize("newer", [-1_000, 1_000])
+async def test_pages_of_a_user_with_many_sessions(store: SessionStore, tenant: str, now: int, newer: int) -> None:
+    """Among the sessions of others in the same shard, older or newer ones."""
+    home = shard_of(tenant, "u1")
+    other = next(f"v{number}" for number in range(100_000) if shard_of(tenant, f"v{number}") == home)
+    mine = [a_session(tenant, now + number // 2) for number in range(160)]
+    others = [a_session(tenant, now + newer + number, other) for number in range(200)]
+    await asyncio.gather(*(store.create(s, DIGEST, Rules(), s.created_at) for s in (*mine, *others)))
+    for session in mine[::40]:
+        await store.revoke(tenant, session.id, "revoked", Rules(), now + 2_000)
+    newest = sorted((session.id for session in mine), reverse=True)
+    ended = {session.id for session in mine[::40]}
+    assert await _walk(store, tenant, "u1", EVERY, 50, now + 3_000) == newest
+    assert await _walk(store, tenant, "u1", ACTIVE, 50, now + 3_000) == [sid for sid in newest if sid not in ended]
+
+
+async def _walk(
+    store: SessionStore, tenant: str, user: str | None, statuses: frozenset[str], limit: int, now: int
+) -> list[str]:
+    """The ids of all pages."""
+    before, seen = None, list[str]()
+    while True:
+        if user is None:
+            page = await store.list_tenant(tenant, statuses, limit, before, Rules(), now)
+        else:
+            page = await store.list_user(tenant, user, statuses, limit, before, Rules(), now)
+        seen += [session.id for session in page.sessions]
+        before = page.next_before
+        if not page.more:
+            return seen

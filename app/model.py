@@ -69,6 +69,8 @@ PROPAGATION_MS: Final = 1_000
 """Within this time every process knows a changed policy, key or tenant."""
 SKEW_MS: Final = 5 * SECOND
 """How far clocks of processes and servers may lie apart; beyond it the self-check says so."""
+MIN_IDLE_MS: Final = 5 * SECOND
+"""The shortest idle timeout that a policy may have."""
 RETRY_MS: Final = 10_000
 """After this time the worker looks whether a process died between two steps of a change."""
 

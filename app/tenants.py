@@ -10,7 +10,17 @@ import msgspec
 
 from app import durations
 from app.errors import Conflict, PreconditionFailed, TenantNotFound, ValidationError
-from app.model import MAX_SESSIONS_PER_USER, PROPAGATION_MS, RETRY_MS, Policy, Rules, Tenant, new_id
+from app.model import (
+    MAX_SESSIONS_PER_USER,
+    MIN_IDLE_MS,
+    PROPAGATION_MS,
+    RETRY_MS,
+    SECOND,
+    Policy,
+    Rules,
+    Tenant,
+    new_id,
+)
 from app.recent import Recent
 from app.store.base import Registry, SessionStore
 
@@ -19,7 +29,7 @@ _ATTEMPTS: Final = 10
 _BOUNDS_S: Final = {
     "session_duration": (60, 400 * 86_400),
     "access_token_ttl": (30, 86_400),
-    "idle_timeout": (5, 400 * 86_400),
+    "idle_timeout": (MIN_IDLE_MS // SECOND, 400 * 86_400),
     "refresh_grace": (0, 60),
 }
 

@@ -12,9 +12,10 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from app.errors import StoreUnavailable
-from app.model import HOUR, SHARDS, Rules, Session, shard_in, shard_of
+from app.model import HOUR, Rules, Session, shard_in, shard_of
 from app.store import keyspace
 from app.store.base import Due, Rotation, Touch
+from app.store.due import DueIndex
 from app.store.record import Field
 from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
@@ -36,6 +37,7 @@ class Acts:
     def __init__(self, wire: Wire, retention_ms: int) -> None:
         self._wire = wire
         self._retention = retention_ms
+        self._due = DueIndex(wire)
 
     async def on_session(
         self, verb: str, at: Due | Rotation | Session, rules: Rules, now: int, args: Flat, *more: str
@@ -82,31 +84,21 @@ class Acts:
         return results
 
     async def due(self, now: int, limit: int) -> list[Due]:
-        async def one(key: str) -> list[bytes]:
-            try:
-                sids: list[bytes] = await self._wire.call(
-                    key, "ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit, "WITHSCORES"
-                )
-            except ResponseError as error:
-                _log.error("%s cannot be read (%s); the repair pass will see to it", key, error)
-                return []
-            return sids
-
-        rows = await asyncio.gather(*(one(keyspace.due(shard)) for shard in range(SHARDS)))
-        since = {sid.decode(): int(float(at)) for row in rows for sid, at in zip(row[::2], row[1::2], strict=True)}
+        since = await self._due.read(now, limit)
         owners = await self.owners([*since])
         return [msgspec.structs.replace(owner, at=since[owner.session_id]) for owner in owners]
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         async def one(shard: int, batch: list[Due]) -> int:
+            keys, args = _swept(shard, batch, rules, now, self._retention)
             try:
-                ended: int = await self._wire.script(
-                    SCRIPTS["sweep"], *_swept(shard, batch, rules, now, self._retention)
-                )
+                ended: int = await self._wire.script(SCRIPTS["sweep"], keys, args)
             except ResponseError as error:
                 if len(batch) > 1:
                     return sum([await one(shard, [item]) for item in batch])
                 return await self._postpone(batch[0], now, error)
+            finally:
+                self._due.changed(shard)
             return ended
 
         return sum(await self.by_shard(due, one, at_once=1))
@@ -143,13 +135,13 @@ class Acts:
         """The same of one shard. A key that is no hash counts as none."""
         keys = [keyspace.session(shard, sid) for sid in session_ids]
         try:
-            rows = await self._wire.batch(keys[0], [("HMGET", key, "tenant", "user", "user1") for key in keys])
+            rows = await self._wire.batch(keys[0], [("HMGET", key, "tenant", "user", "user1", "exp") for key in keys])
         except ResponseError:
             each = [await self._owners_in(shard, [sid]) for sid in session_ids] if len(session_ids) > 1 else []
             return [owner for owners in each for owner in owners]
         return [
-            Due(sid, tenant.decode(), (user + (more or b"")).decode())
-            for sid, (tenant, user, more) in zip(session_ids, rows, strict=True)
+            Due(sid, tenant.decode(), (user + (more or b"")).decode(), 0, int(expires or 0))
+            for sid, (tenant, user, more, expires) in zip(session_ids, rows, strict=True)
             if tenant is not None and user is not None
         ]
 
@@ -167,15 +159,18 @@ def rule_fields(rules: Rules) -> list[Field]:
 
 def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, retention: int) -> tuple[list[str], Flat]:
     """Keys and arguments of `sweep.lua`."""
+    numbers = {tenant_id: number for number, tenant_id in enumerate(dict.fromkeys(i.tenant_id for i in batch), 1)}
     keys = [keyspace.due(shard), keyspace.cutoff(shard), keyspace.events(shard), keyspace.counts(shard)]
     keys.append(keyspace.endings(shard))
-    args: Flat = [now, retention]
+    args: Flat = [now, retention, len(numbers)]
+    for tenant_id in numbers:
+        of_tenant = rules.get(tenant_id, _NO_RULES)
+        args += [tenant_id, *rule_fields(of_tenant), of_tenant.not_after(now)]
     for item in batch:
         sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
         keys += [keyspace.session(shard, sid), keyspace.user(shard, tenant_id, user_id)]
         keys += [keyspace.ended(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)]
-        of_tenant = rules.get(tenant_id, _NO_RULES)
-        args += [sid, tenant_id, user_id, *rule_fields(of_tenant), of_tenant.not_after(now)]
+        args += [sid, user_id, numbers[tenant_id], item.expires_at or ""]
     return keys, args
 
 

@@ -58,12 +58,13 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A session, and where its turn came from the due index, since when (ms)."""
+    """A session, and where its turn came from the due index, since when (ms). `expires_at` 0: to be looked up."""
 
     session_id: str
     tenant_id: str
     user_id: str
     at: int = 0
+    expires_at: int = 0
 
 
 class Touch(msgspec.Struct, frozen=True):

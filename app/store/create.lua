@@ -30,6 +30,7 @@ end
 for _, victim in ipairs(evicted) do
   finish(where, victim, tenant, user, now, 'evicted', not_after, retention, ARGV[16] .. ' ' .. whole(limit))
 end
+carry_out()
 redis.call('HSET', KEYS[1], unpack(ARGV, 17))
 redis.call('PEXPIREAT', KEYS[1], whole(keep_until))
 redis.call('ZADD', where.user, whole(now), sid)
@@ -41,5 +42,6 @@ redis.call('ZADD', where.due, deadline, sid)
 if fingerprint ~= '' then
   redis.call('SET', KEYS[10], cjson.encode({fingerprint, sid, unpack(evicted)}), 'PX', whole(DAY))
 end
-count(where.counts, tenant, now, 'created', ARGV[15])
+local name = counted_as(redis.call('HLEN', where.counts), tenant, now, 'created', ARGV[15])
+if name then redis.call('HINCRBY', where.counts, name, 1) end
 return {'ok', unpack(evicted)}

@@ -15,4 +15,5 @@ local victims = redis.call('ZRANGE', where.user, 0, math.min(over, ENDS) - 1)
 for _, sid in ipairs(victims) do
   finish(where, sid, tenant, user, now, 'evicted', not_after, retention, 'worker ' .. ARGV[5])
 end
+carry_out()
 return {'ok', unpack(victims)}

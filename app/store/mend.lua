@@ -27,6 +27,7 @@ local function end_now()
   local at, reason = natural_end(sid, expires or now + 1, active or now, rules, cutoff_of(where.cutoff, tenant), now)
   if expires then not_after = math.min(not_after, math.ceil(expires / 1000)) end
   finish(where, sid, tenant, user, at or now, reason or 'admin', not_after, retention, not at and 'worker')
+  carry_out()
   if not expires then clear() end
 end
 

@@ -1,11 +1,6 @@
 -- Stands in front of every script: the rule of life, and the one way a session ends.
 -- Times are milliseconds. A `where` table names the declared keys: user, ended, tenant, due, cutoff, events, counts, endings.
 
-local REASONS = {'expired', 'idle_timeout', 'signed_out', 'revoked', 'admin', 'evicted',
-                 'refresh_token_reused', 'user_revoked', 'tenant_revoked'}
-local CODE = {}
-for position, reason in ipairs(REASONS) do CODE[reason] = position - 1 end
-
 local DAY, WEEK = 86400000, 604800000
 local LOOKS = 500 -- how many members one act looks at,
 local ENDS = 50 -- and how many it may end: some 2 ms, in which nobody else is served
@@ -29,21 +24,25 @@ local function where_from(first)
           cutoff = KEYS[first + 4], events = KEYS[first + 5], counts = KEYS[first + 6], endings = KEYS[first + 7]}
 end
 
--- RFC 3339 in UTC; the date by Hinnant's civil_from_days.
+-- RFC 3339 in UTC; the date by Hinnant's civil_from_days, once for each day (the key is its number).
+local dates
 local function rfc3339(ms)
   local days = math.floor(ms / 86400000)
+  dates = dates or {}
+  if not dates[days] then
+    local z = days + 719468
+    local era = math.floor(z / 146097)
+    local doe = z - era * 146097
+    local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+    local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+    local mp = math.floor((5 * doy + 2) / 153)
+    local day = doy - math.floor((153 * mp + 2) / 5) + 1
+    local month = mp < 10 and mp + 3 or mp - 9
+    dates[days] = string.format('%04d-%02d-%02dT', yoe + era * 400 + (month <= 2 and 1 or 0), month, day)
+  end
   local left = ms - days * 86400000
-  local z = days + 719468
-  local era = math.floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-  local mp = math.floor((5 * doy + 2) / 153)
-  local day = doy - math.floor((153 * mp + 2) / 5) + 1
-  local month = mp < 10 and mp + 3 or mp - 9
-  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
-    math.floor(left / 3600000), math.floor(left / 60000) % 60, math.floor(left / 1000) % 60, left % 1000)
+  return dates[days] .. string.format('%02d:%02d:%02d.%03dZ', math.floor(left / 3600000), math.floor(left / 60000) % 60,
+    math.floor(left / 1000) % 60, left % 1000)
 end
 
 -- idle 0: none. See `Rules` in app/model.py.
@@ -66,44 +65,112 @@ local function natural_end(sid, expires, active, rules, cutoff, now)
   if at <= now then return at, reason end
 end
 
--- Append to the shard's log, trimmed by the server's own clock (stream ids are of that clock), and publish.
--- `fields` are the entry; `json` is the message after its id.
+-- Append to the shard's log and publish. The first of an act trims the log by the server's own clock (stream ids are
+-- of that clock). `fields` are the entry; `json` is the message after its id.
+local trimmed = false
 local function announce(events, shard, tenant, retention, fields, json)
-  local oldest = redis.call('TIME')[1] * 1000 - retention
-  local id = redis.call('XADD', events, 'MINID', '~', whole(oldest), '*', unpack(fields))
+  local id
+  if trimmed then
+    id = redis.call('XADD', events, '*', unpack(fields))
+  else
+    local oldest = redis.call('TIME')[1] * 1000 - retention
+    id, trimmed = redis.call('XADD', events, 'MINID', '~', whole(oldest), '*', unpack(fields)), true
+  end
   redis.call('PUBLISH', 'hj:revocations:' .. tenant, '{"id":"' .. shard .. '-' .. id .. '",' .. json)
 end
 
--- Count for the statistics of a minute; the worker collects what lies here (collect.lua). While nobody does, hours
--- instead of minutes, and in the end nothing more: a worker that starts counts the living anew (recount.lua).
-local function count(counts, tenant, at, what, kind)
-  local waiting = redis.call('HLEN', counts)
-  if waiting >= COARSE then return end
+-- Under which name something is counted for the statistics of a minute, where `waiting` names wait to be collected
+-- (collect.lua). While nobody does, by hours instead of minutes, and in the end nothing more: a worker that starts
+-- counts the living anew (recount.lua).
+local function counted_as(waiting, tenant, at, what, kind)
+  if waiting >= COARSE then return nil end
   local minute = waiting < FINE and math.floor(at / 60000) or math.floor(at / 3600000) * 60
-  redis.call('HINCRBY', counts, tenant .. ' ' .. whole(minute) .. ' ' .. what .. ' ' .. whole(kind), 1)
+  return tenant .. ' ' .. minute .. ' ' .. what .. ' ' .. kind
 end
+
+-- What an act ends, all of one shard, is noted by `finish` and written by `carry_out`: an index is asked and told of all
+-- in one command, and what is of the wrong kind is met by a reading, before anything has changed.
+local ends = {}
 
 -- End a session that is a member: out of the user's set, a tombstone, an event. Once only: callers hold membership.
 -- `mark` is kept of an end that somebody or a limit decided: `by`, or `by limit`. Of a cut-off it is whose that was.
 local function finish(where, sid, tenant, user, at, reason, not_after, retention, mark)
-  redis.call('ZREM', where.user, sid)
-  redis.call('ZADD', where.ended, whole(at * 16 + CODE[reason]), sid)
-  redis.call('ZREMRANGEBYRANK', where.ended, 0, -TOMBSTONES_PER_USER - 1)
-  redis.call('PEXPIRE', where.ended, whole(retention + WEEK))
-  local place = math.abs(tonumber(redis.call('ZSCORE', where.tenant, sid) or '0'))
-  local kind = place - created_ms(sid) * KINDS
-  if kind < 0 or kind >= KINDS then kind = 0 end
-  redis.call('ZADD', where.tenant, whole(-created_ms(sid) * KINDS - kind), sid)
-  redis.call('ZADD', where.due, whole(at + retention), sid)
-  count(where.counts, tenant, at, reason, kind)
   if reason == 'tenant_revoked' then mark = redis.call('HGET', where.cutoff, tenant .. ' by') end
-  if mark and mark ~= '' then redis.call('HSET', where.endings, sid, mark) end
-  local event = reason == 'expired' and 'session.expired' or 'session.revoked'
-  announce(where.events, string.sub(sid, 15, 16), tenant, retention,
-    {'t', event, 'n', tenant, 'u', user, 's', sid, 'r', reason, 'at', whole(at), 'na', whole(not_after)},
-    '"type":"' .. event .. '","tenant_id":"' .. tenant .. '","user_id":' .. cjson.encode(user) ..
-    ',"session_id":"' .. sid .. '","reason":"' .. reason .. '","occurred_at":"' .. rfc3339(at) ..
-    '","not_after":' .. whole(not_after) .. '}')
+  ends[#ends + 1] = {where = where, sid = sid, tenant = tenant, user = user, at = at, reason = reason,
+                     not_after = not_after, retention = retention, mark = mark}
+end
+
+-- Most acts end nobody: what only this one needs is made in here.
+local function carry_out()
+  if #ends == 0 then return end
+  local CODE = {expired = 0, idle_timeout = 1, signed_out = 2, revoked = 3, admin = 4, evicted = 5,
+                refresh_token_reused = 6, user_revoked = 7, tenant_revoked = 8}
+  local where, retention = ends[1].where, ends[1].retention
+
+  local function ends_by(name) -- the groups that share a key, in the order in which they were noted
+    local groups = {}
+    for _, e in ipairs(ends) do
+      local key = e.where[name]
+      if not groups[key] then
+        groups[key] = {}
+        groups[#groups + 1] = groups[key]
+      end
+      table.insert(groups[key], e)
+    end
+    return groups
+  end
+
+  -- read
+  local users, tenants = ends_by('user'), ends_by('tenant')
+  local waiting = redis.call('HLEN', where.counts)
+  for verb, key in pairs({ZCARD = where.due, XLEN = where.events, HLEN = where.endings}) do redis.call(verb, key) end
+  for _, group in ipairs(users) do
+    group.crowded = redis.call('ZCARD', group[1].where.ended) + #group > TOMBSTONES_PER_USER
+  end
+  for _, group in ipairs(tenants) do
+    local sids = {}
+    for i, e in ipairs(group) do sids[i] = e.sid end
+    local places = redis.call('ZMSCORE', group[1].where.tenant, unpack(sids))
+    for i, e in ipairs(group) do e.place = math.abs(tonumber(places[i] or created_ms(e.sid) * KINDS)) end
+  end
+
+  -- write
+  for _, group in ipairs(users) do
+    local ended, sids, tombs = group[1].where.ended, {}, {}
+    for i, e in ipairs(group) do
+      sids[i], tombs[2 * i - 1], tombs[2 * i] = e.sid, e.at * 16 + CODE[e.reason], e.sid
+    end
+    redis.call('ZREM', group[1].where.user, unpack(sids))
+    redis.call('ZADD', ended, unpack(tombs))
+    if group.crowded then redis.call('ZREMRANGEBYRANK', ended, 0, -TOMBSTONES_PER_USER - 1) end
+    redis.call('PEXPIRE', ended, retention + WEEK)
+  end
+  for _, group in ipairs(tenants) do
+    local places = {}
+    for i, e in ipairs(group) do places[2 * i - 1], places[2 * i] = whole(-e.place), e.sid end
+    redis.call('ZADD', group[1].where.tenant, unpack(places))
+  end
+  local burials, marks, tally = {}, {}, {}
+  for _, e in ipairs(ends) do
+    burials[#burials + 1], burials[#burials + 2] = e.at + retention, e.sid
+    if e.mark and e.mark ~= '' then marks[#marks + 1], marks[#marks + 2] = e.sid, e.mark end
+    local name = counted_as(waiting, e.tenant, e.at, e.reason, e.place % KINDS)
+    if name then tally[name] = (tally[name] or 0) + 1 end
+  end
+  redis.call('ZADD', where.due, unpack(burials))
+  if #marks > 0 then redis.call('HSET', where.endings, unpack(marks)) end
+  for name, number in pairs(tally) do redis.call('HINCRBY', where.counts, name, number) end
+
+  -- announce
+  for _, e in ipairs(ends) do
+    local event = e.reason == 'expired' and 'session.expired' or 'session.revoked'
+    announce(where.events, string.sub(e.sid, 15, 16), e.tenant, retention,
+      {'t', event, 'n', e.tenant, 'u', e.user, 's', e.sid, 'r', e.reason, 'at', e.at, 'na', e.not_after},
+      '"type":"' .. event .. '","tenant_id":"' .. e.tenant .. '","user_id":' .. cjson.encode(e.user) ..
+      ',"session_id":"' .. e.sid .. '","reason":"' .. e.reason .. '","occurred_at":"' .. rfc3339(e.at) ..
+      '","not_after":' .. e.not_after .. '}')
+  end
+  ends = {}
 end
 
 -- The least recently active members (up to `most`) that time may have ended. What these keys cannot decide (a

@@ -13,4 +13,5 @@ local expires = tonumber(redis.call('HGET', KEYS[1], 'exp') or '')
 if expires then not_after = math.min(not_after, math.ceil(expires / 1000)) else expires = now end
 local at, reason = natural_end(sid, expires, active, rules, cutoff_of(where.cutoff, tenant), now)
 finish(where, sid, tenant, user, at or now, reason or ARGV[10], not_after, retention, not at and ARGV[11])
+carry_out()
 return at and 0 or 1

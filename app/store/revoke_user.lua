@@ -16,4 +16,5 @@ for _, sid in ipairs(redis.call('ZRANGE', where.user, 0, ENDS - 1)) do
     ended[#ended + 1] = sid
   end
 end
+carry_out()
 return ended

@@ -24,6 +24,7 @@ not_after = math.min(not_after, math.ceil(expires / 1000))
 local at, reason = natural_end(sid, expires, active, rules, cutoff_of(where.cutoff, tenant), now)
 if at then
   finish(where, sid, tenant, user, at, reason, not_after, retention)
+  carry_out()
   return answer('ended')
 end
 if redis.call('ZCARD', where.user) > limit then return {'over'} end
@@ -37,6 +38,7 @@ elseif generation > stored then
   outcome = 'ahead'
 else
   finish(where, sid, tenant, user, now, 'refresh_token_reused', not_after, retention)
+  carry_out()
   return answer('reused')
 end
 

@@ -1,9 +1,15 @@
 -- flags: allow-oom
 -- Settle sessions of one shard: end what time has ended, drop old tombstones, re-score the living.
--- KEYS due cutoff events counts endings, then for each: session user ended tenant
--- ARGV now retention, then for each: sid tenant user idle cut cut_at not_after
+-- KEYS due cutoff events counts endings, then for each session: session user ended tenant
+-- ARGV now retention tenants, then for each tenant: name idle cut cut_at not_after, then for each session: sid user,
+--      its tenant's number, exp or nothing
 -- Returns how many ended
-local now, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now, retention, tenants = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+for i = 1, tonumber(ARGV[3]) do
+  local name, idle, cut, cut_at, not_after = unpack(ARGV, 5 * i - 1, 5 * i + 3)
+  tenants[i] = {name = name, rules = rules_of(idle, cut, cut_at), not_after = tonumber(not_after),
+                cutoff = cutoff_of(KEYS[2], name)}
+end
 local ended = 0
 
 local function bury(where, session, sid)
@@ -21,25 +27,26 @@ local function bury(where, session, sid)
 end
 
 for i = 0, (#KEYS - 5) / 4 - 1 do
-  local k, a = 6 + 4 * i, 3 + 7 * i
+  local k, a = 6 + 4 * i, 4 + 5 * #tenants + 4 * i
   local where = {user = KEYS[k + 1], ended = KEYS[k + 2], tenant = KEYS[k + 3], due = KEYS[1], cutoff = KEYS[2],
                  events = KEYS[3], counts = KEYS[4], endings = KEYS[5]}
-  local sid, tenant, user, not_after = ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 6])
-  local rules = rules_of(ARGV[a + 3], ARGV[a + 4], ARGV[a + 5])
+  local sid, user, tenant, expires = ARGV[a], ARGV[a + 1], tenants[tonumber(ARGV[a + 2])], tonumber(ARGV[a + 3])
   local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
   if not active then
     bury(where, KEYS[k], sid)
   else
-    local expires = tonumber(redis.call('HGET', KEYS[k], 'exp') or '')
+    local not_after = tenant.not_after
+    expires = expires or tonumber(redis.call('HGET', KEYS[k], 'exp') or '')
     if expires then not_after = math.min(not_after, math.ceil(expires / 1000)) else expires = now end
-    local at, reason = natural_end(sid, expires, active, rules, cutoff_of(where.cutoff, tenant), now)
+    local at, reason = natural_end(sid, expires, active, tenant.rules, tenant.cutoff, now)
     if at then
-      finish(where, sid, tenant, user, at, reason, not_after, retention)
+      finish(where, sid, tenant.name, user, at, reason, not_after, retention)
       ended = ended + 1
     else
-      local deadline = rules.idle > 0 and math.min(expires, active + rules.idle) or expires
+      local deadline = tenant.rules.idle > 0 and math.min(expires, active + tenant.rules.idle) or expires
       redis.call('ZADD', where.due, whole(deadline), sid)
     end
   end
 end
+carry_out()
 return ended

@@ -19,6 +19,7 @@ not_after = math.min(not_after, math.ceil(expires / 1000))
 local at, reason = natural_end(sid, expires, active, rules, cutoff_of(where.cutoff, tenant), now)
 if at then
   finish(where, sid, tenant, user, at, reason, not_after, retention)
+  carry_out()
   return answer('ended')
 end
 

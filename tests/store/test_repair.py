@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ResponseError
 
 from app.census import place_of
 from app.embedded import Embedded
@@ -58,6 +59,8 @@ class Keys:
         self.tenant = keyspace.tenant_index(shard, session.tenant_id)
         self.due = keyspace.due(shard)
         self.events = keyspace.events(shard)
+        self.counts = keyspace.counts(shard)
+        self.endings = keyspace.endings(shard)
 
 
 Damage = Callable[[Wire, Keys, Session], Awaitable[object]]
@@ -180,3 +183,18 @@ async def test_a_key_of_another_type_stops_nothing_and_is_parked(
     assert await wire.call(parked, "TYPE", parked) == b"string"
     await store.repair(rules_of, late)
     assert not await store.repair(rules_of, late)
+
+
+@pytest.mark.parametrize("kind", ["ended", "tenant", "due", "events", "counts", "endings"])
+async def test_an_act_that_meets_a_key_of_another_type_has_changed_nothing(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int, kind: str, announced: Announced
+) -> None:
+    key, me = getattr(Keys(session), kind), (session.tenant_id, session.user_id)
+    await wire.call(key, "DEL", key)
+    await wire.call(key, "SET", key, "poison")
+    with pytest.raises(ResponseError):
+        await store.revoke_user(*me, None, "user_revoked", Rules(), now + 1, "admin")
+    await wire.call(key, "DEL", key)
+    assert await announced.ends() == []
+    assert await store.revoke_user(*me, None, "user_revoked", Rules(), now + 2, "admin") == [session.id]
+    assert await announced.ends() == [(session.id, "user_revoked")]

@@ -1,0 +1,74 @@
+"""The due index is asked where it can have something to say, and nobody's turn is missed for that."""
+
+from __future__ import annotations
+
+import re
+
+from app.embedded import Embedded
+from app.model import SHARDS, Rules
+from app.store.base import Due, SessionStore, Touch
+from app.store.due import AHEAD_MS
+from app.store.redis import RedisSessionStore
+from app.store.wire import Wire, open_wire
+from tests.builders import a_session
+
+DIGEST = b"d" * 16
+IDLE = 5_000
+RULES = Rules(idle=IDLE)
+
+
+async def test_shards_in_which_nothing_is_due_are_left_alone(own_server: Embedded, tenant: str, now: int) -> None:
+    wire = await open_wire(own_server.url, 10_000)
+    store, session = RedisSessionStore(wire), a_session(tenant, now)
+    await store.create(session, DIGEST, RULES, now)
+
+    async def asked(at: int) -> tuple[int, list[str]]:
+        before = await _ranges(wire)
+        found = [due.session_id for due in await store.due(at, 20)]
+        return await _ranges(wire) - before, found
+
+    assert await asked(now) == (SHARDS, [])
+    assert await asked(now + 1) == await asked(now + AHEAD_MS - 1) == (0, [])
+    assert await asked(now + AHEAD_MS) == (SHARDS, [])
+    assert await asked(now + IDLE - 1) == (0, [])
+    assert await asked(now + IDLE) == (1, [session.id])
+    assert await asked(now + IDLE) == (1, [session.id])
+    assert await asked(now - 1) == (SHARDS, [])
+    await wire.close()
+
+
+async def test_who_begins_after_a_reading_has_a_turn_in_time(store: SessionStore, tenant: str, now: int) -> None:
+    await store.due(now, 500)
+    session = a_session(tenant, now + 1)
+    await store.create(session, DIGEST, RULES, now + 1)
+    assert session.id not in await _due(store, now + IDLE)
+    assert session.id in await _due(store, now + 1 + IDLE)
+
+
+async def test_a_deadline_that_comes_nearer_is_seen(store: SessionStore, tenant: str, now: int) -> None:
+    """A walk settles the sessions of a tenant whose idle timeout has become shorter."""
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(), now)
+    assert session.id not in await _due(store, now + 3_000)
+    assert await store.sweep([Due(session.id, tenant, "u1")], {tenant: RULES}, now + 3_000) == 0
+    assert session.id in await _due(store, now + IDLE)
+
+
+async def test_a_living_session_whose_turn_came_has_the_next_in_time(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, RULES, now)
+    await store.touch([Touch(session.id, tenant, "u1", now + 1_500)], {tenant: RULES}, now + 1_500)
+    assert await store.sweep([Due(session.id, tenant, "u1")], {tenant: RULES}, now + IDLE) == 0
+    assert session.id in await _due(store, now + 1_500 + IDLE)
+
+
+async def _due(store: SessionStore, at: int) -> list[str]:
+    return [due.session_id for due in await store.due(at, 500)]
+
+
+async def _ranges(wire: Wire) -> int:
+    told = (await wire.call("", "INFO", "commandstats")).decode()
+    found = re.search(r"cmdstat_zrange:calls=(\d+)", told)
+    return int(found[1]) if found else 0

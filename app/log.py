@@ -25,6 +25,23 @@ class JsonLines(logging.Formatter):
         return line(record.created, record.levelname.lower(), record.name, record.getMessage(), **facts)
 
 
+class Lasting:
+    """A fault that comes again and again: the first is told at once, then one in every `seconds`."""
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self._seconds = seconds
+        self._quiet_until = float("-inf")
+        self._untold = 0
+
+    def came(self, now: float) -> int:
+        """How often it has come since it was last told, this time included, if it is to be told now; else 0."""
+        self._untold += 1
+        if now < self._quiet_until:
+            return 0
+        told, self._untold, self._quiet_until = self._untold, 0, now + self._seconds
+        return told
+
+
 def set_up(level: str) -> None:
     """Route every logger of this process through one handler."""
     handler = logging.StreamHandler()

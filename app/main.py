@@ -27,7 +27,7 @@ from app.api.operations import OPERATIONS
 from app.log import set_up
 from app.protocol import GuardedProtocol
 from app.runtime import Runtime, now_ms, open_runtime
-from app.selfcheck import check, self_check
+from app.selfcheck import check, self_check, warn_of_issuer
 from app.settings import SettingError, Settings
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def application(checked: bool = False) -> Door:
     """The API with settings from the environment; its lifespan opens and closes the runtime. Until the store has been
     `checked` everything that needs it is a 503."""
     settings = Settings.from_env()
+    warn_of_issuer(settings)
 
     @asynccontextmanager
     async def lifespan(door: Door) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ import msgspec
 
 from app.client.events import Event
 from app.errors import StoreUnavailable
+from app.log import Lasting
 from app.model import MINUTE, SHARDS
 from app.store.doorbell import Doorbell
 from app.store.log import EventLog, Position
@@ -196,12 +197,14 @@ class Reader:
         self._tasks = [self._tasks[0], asyncio.create_task(self._for_ever(self._listen))]
 
     async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
-        """What nobody foresaw is logged and begun again: followers wait for it."""
+        """What nobody foresaw is logged, once a minute while it lasts, and begun again: followers wait for it."""
+        fault = Lasting()
         while True:
             try:
                 await work()
             except Exception:
-                _log.exception("reading the log begins again")
+                if times := fault.came(asyncio.get_running_loop().time()):
+                    _log.exception("reading the log begins again; failures since this was last said: %d", times)
             await asyncio.sleep(_RETRY_S)
 
     async def _listen(self) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
 
 from app.errors import StoreUnavailable
 from app.keys import UnsealError
@@ -49,6 +51,23 @@ async def check(settings: Settings) -> bool:
                 "HELLOJOHN_SECRET is not the one that this store's signing keys lie under; give the one they were made "
                 "with, or an empty store"
             ) from None
+
+
+def warn_of_issuer(settings: Settings) -> None:
+    """In production: whoever can change on the way what verifiers fetch from there has tokens of their own accepted."""
+    parts = urlsplit(settings.issuer)
+    if settings.environment == "production" and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        _log.warning(
+            "HELLOJOHN_ISSUER is an http:// address: signing keys are fetched from it unprotected; "
+            "give the https:// address of your TLS proxy"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _judge(settings: Settings, findings: list[Finding]) -> None:

@@ -14,12 +14,12 @@ import pytest
 
 from app.embedded import Embedded, free_port
 from app.runtime import now_ms
-from app.selfcheck import self_check
+from app.selfcheck import self_check, warn_of_issuer
 from app.settings import SettingError, Settings
 from app.store.health import examine
 from app.store.wire import open_wire
 from tests.servers import Cluster, command, wait_until
-from tests.service import ROOT, environment
+from tests.service import ROOT, Api, environment
 
 
 def settings(url: str, **more: Any) -> Settings:
@@ -60,6 +60,33 @@ def test_production_refuses_unless_told(own_server: Embedded, caplog: pytest.Log
     self_check(settings(own_server.url, accepted=frozenset({"persistence"})))
     self_check(settings(own_server.url, environment="development"))
     assert caplog.text.count("appendonly is off") == 2
+
+
+@pytest.mark.parametrize(
+    ("issuer", "environment", "warned"),
+    [
+        ("http://sessions.example", "production", True),
+        ("http://10.0.0.7:8000/x", "production", True),
+        ("http://localhost.example", "production", True),
+        ("https://sessions.example", "production", False),
+        ("http://127.0.0.1:8000", "production", False),
+        ("http://[::1]:8000", "production", False),
+        ("http://localhost:8000", "production", False),
+        ("http://sessions.example", "development", False),
+    ],
+)
+def test_production_warns_of_an_issuer_without_tls(
+    issuer: str, environment: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_issuer(settings("redis://127.0.0.1:6379/0", issuer=issuer, environment=environment))
+    assert ("HELLOJOHN_ISSUER is an http:// address" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(("issuer", "warnings"), [("http://sessions.example", 1), ("https://sessions.example", 0)])
+def test_a_process_says_so_once_at_its_start(valkey_url: str, tmp_path: Path, issuer: str, warnings: int) -> None:
+    log = tmp_path / "log"
+    Api(valkey_url, HELLOJOHN_ENV="production", HELLOJOHN_ISSUER=issuer, LOG_FILE=str(log)).stop()
+    assert log.read_text().count("HELLOJOHN_ISSUER is an http:// address") == warnings
 
 
 def test_a_changed_secret_is_refused(own_server: Embedded) -> None:

@@ -93,7 +93,9 @@ class Door:
         operation, status = context.operation, context.status
         name = "none" if operation is None else operation.name
         self.site.metrics.answered(name, status, seconds)
-        if self.log.wants(status):
+        probed = operation is not None and operation.probe and status in (200, 503)
+        wanted = self.log.turns if probed else self.log.wants
+        if wanted(status):
             self.log.request(
                 context.now,
                 status,

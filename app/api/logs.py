@@ -16,9 +16,16 @@ _FROM_STATUS: Final[dict[Level, int]] = {"debug": 0, "info": 400, "warning": 500
 class Log:
     def __init__(self, level: Level = "info") -> None:
         self._from = _FROM_STATUS[level]
+        self._ready = True
 
     def wants(self, status: int) -> bool:
         return status >= self._from
+
+    def turns(self, status: int) -> bool:
+        """For what probes ask every second, 200 or 503: wanted where it is another answer than the one before, a return
+        to 200 too. At level `debug` every answer is."""
+        turned, self._ready = self._ready != (status == 200), status == 200
+        return self._from == 0 or (turned and self.wants(max(status, _FROM_STATUS["info"])))
 
     def request(self, now: int, status: int, **facts: Any) -> None:
         """An answer with `status` to a request of `now` (ms)."""

@@ -77,7 +77,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     are those of the handler alone. `repeatable`: takes an `Idempotency-Key`; `kept_ms`: and for so long the door gives
     an API key the first answer again, without asking the handler. `conditional`: takes an `If-Match`.
     `side`: the listeners that serve it, where the credential does not say it. `step_up`: with which bodies the
-    dashboard wants a fresh sign-in first."""
+    dashboard wants a fresh sign-in first. `probe`: asked every second by machines, so the log has changes only."""
 
     method: str
     path: str
@@ -97,6 +97,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     kept_ms: int = 0
     conditional: bool = False
     side: Sides | None = None
+    probe: bool = False
 
     @property
     def sides(self) -> Sides:

@@ -129,6 +129,7 @@ OPERATIONS: Final = (
         credential="none",
         answer=Health,
         errors=(StoreUnavailable,),
+        probe=True,
     ),
     Operation(
         method="GET",

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,8 @@ from app.api.operations import OPERATIONS
 from app.log import JsonLines
 from tests.api.test_matrix import ROWS
 from tests.api.world import World, a_world, bearer
+from tests.servers import Durable, wait_until
+from tests.service import Api
 
 NOW = 1_705_312_200_123
 NAMES = {operation.name for operation in OPERATIONS} | {"none"}
@@ -100,6 +103,30 @@ async def test_each_refusal_and_failure_is_on_a_line_with_its_code(
     assert await code_of("GET", sessions, mine) == f"rate_limited {key_id}"
     own_server.stop()
     assert await code_of("POST", sessions, mine, user_id="u") == f"store_unavailable {key_id}"
+
+
+@pytest.mark.parametrize(("level", "expected"), [("info", [503, 200, 503, 200]), ("error", [503, 503])])
+def test_a_probe_is_logged_when_its_answer_changes(
+    own_server: Durable, tmp_path: Path, level: str, expected: list[int]
+) -> None:
+    log = tmp_path / "log"
+    api = Api(own_server.url, HELLOJOHN_LOG=level, LOG_FILE=str(log))
+    try:
+        for _ in range(2):
+            own_server.stop()
+            assert {api.http.get("/readyz").status_code for _ in range(6)} == {503}
+            assert api.http.get("/readyz?x=1").status_code == 400
+            own_server.start()
+            wait_until(lambda: api.http.get("/readyz").status_code == 200, "the process to be ready")
+            assert {api.http.get("/readyz").status_code for _ in range(6)} == {200}
+        asked = api.http.get("/metrics").text
+    finally:
+        api.stop()
+    lines = [json.loads(text) for text in log.read_text().splitlines() if '"getReadiness"' in text]
+    said = [(line["status"], line["code"]) for line in lines if line["status"] != 400]
+    assert said == [(status, "store_unavailable" if status == 503 else None) for status in expected]
+    counted = re.search(r'operation="getReadiness",status="503"} (\d+)', asked)
+    assert counted is not None and int(counted[1]) >= 12, "each is counted"
 
 
 def json_of(text: str) -> dict[str, Any]:

@@ -27,8 +27,9 @@ Mode = Literal["live", "test"]
 
 MAX_KEYS: Final = 50
 """Living keys of one tenant, and as many successors."""
-_LIFE_S: Final = (60, 3_650 * 86_400)
-_OVERLAP_S: Final = (0, 90 * 86_400)
+LIFE_S: Final = (60, 3_650 * 86_400)
+OVERLAP_S: Final = (0, 90 * 86_400)
+"""Bounds in seconds, both included: of a key's life, and of how long a replaced one goes on."""
 _FORM: Final = re.compile(r"sk_(live|test)_([0-9A-Z]{16})_([0-9A-Z]{40})([0-9A-Z]{7})", re.ASCII)
 _NOTED: Final = 10_000
 _REMEMBERED: Final = 1_000
@@ -57,7 +58,7 @@ class ApiKeys:
     ) -> tuple[ApiKey, str]:
         """A new key and its text, which is not kept. `expires_in`: a duration. Raises `TenantNotFound`,
         `ValidationError`, and `Conflict` where a tenant has `MAX_KEYS`."""
-        life = None if expires_in is None else _duration("expires_in", expires_in, _LIFE_S)
+        life = None if expires_in is None else _duration("expires_in", expires_in, LIFE_S)
         if await self._count(tenant_id, now) >= MAX_KEYS:
             raise Conflict(f"A tenant has at most {MAX_KEYS} living API keys")
         return await self._make(tenant_id, name, now, mode, scopes, life)
@@ -70,7 +71,7 @@ class ApiKeys:
     async def rotate(self, tenant_id: str, key_id: str, overlap: object, now: int) -> tuple[ApiKey, str]:
         """A successor with the same name, scopes and length of life; the old key goes on for `overlap` at the longest.
         Raises `ApiKeyNotFound` for a key that lives no more, `Conflict` where a tenant has twice `MAX_KEYS`."""
-        overlap_ms = _duration("overlap", overlap, _OVERLAP_S)
+        overlap_ms = _duration("overlap", overlap, OVERLAP_S)
         old = await self._living(tenant_id, key_id, now)
         if await self._count(tenant_id, now) >= 2 * MAX_KEYS:
             raise Conflict("Too many replaced API keys of this tenant go on; revoke some")
@@ -212,6 +213,5 @@ def _duration(name: str, value: object, bounds: tuple[int, int]) -> int:
     """In milliseconds. Raises `ValidationError`."""
     duration, (low, high) = durations.seconds(value), bounds
     if duration is None or not low <= duration <= high:
-        shown = f"{durations.text(low)} to {durations.text(high)}"
-        raise ValidationError(f'{name} must be a duration like "30d" or seconds, {shown}', field=name)
+        raise ValidationError(f"{name} must be {durations.within(bounds)}", field=name)
     return duration * SECOND

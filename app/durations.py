@@ -25,3 +25,8 @@ def text(duration_s: int) -> str:
         if duration_s and duration_s % _UNITS[unit] == 0:
             return f"{duration_s // _UNITS[unit]}{unit}"
     return f"{duration_s}s"
+
+
+def within(bounds: tuple[int, int]) -> str:
+    """What a duration must be to lie within bounds in seconds, both included, in words."""
+    return f'a duration like "15m" or whole seconds, {text(bounds[0])} to {text(bounds[1])}'

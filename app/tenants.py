@@ -24,14 +24,14 @@ from app.model import (
 from app.recent import Recent
 from app.store.base import Registry, SessionStore
 
-_ATTEMPTS: Final = 10
-
-_BOUNDS_S: Final = {
+BOUNDS_S: Final = {
     "session_duration": (60, 400 * 86_400),
     "access_token_ttl": (30, 86_400),
     "idle_timeout": (MIN_IDLE_MS // SECOND, 400 * 86_400),
     "refresh_grace": (0, 60),
 }
+"""Of the durations in a policy, in seconds, both included."""
+_ATTEMPTS: Final = 10
 
 
 class Tenants:
@@ -121,7 +121,7 @@ def merged(policy: Policy, changes: dict[str, Any]) -> Policy:
     """`policy` with `changes` as the API takes them. Raises `ValidationError` naming the field."""
     values: dict[str, Any] = {}
     for name, value in changes.items():
-        if name in _BOUNDS_S:
+        if name in BOUNDS_S:
             values[f"{name}_s"] = _duration(name, value)
         elif name == "max_sessions_per_user":
             whole = isinstance(value, int) and not isinstance(value, bool)
@@ -140,13 +140,11 @@ def merged(policy: Policy, changes: dict[str, Any]) -> Policy:
 
 
 def _duration(name: str, value: object) -> int | None:
-    low, high = _BOUNDS_S[name]
     if value is None and name == "idle_timeout":
         return None
-    duration = durations.seconds(value)
+    duration, (low, high) = durations.seconds(value), BOUNDS_S[name]
     if duration is None or not low <= duration <= high:
-        bounds = f"{durations.text(low)} to {durations.text(high)}"
-        raise ValidationError(f'{name} must be a duration like "15m" or seconds, {bounds}', field=name)
+        raise ValidationError(f"{name} must be {durations.within(BOUNDS_S[name])}", field=name)
     return duration
 
 

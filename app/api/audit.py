@@ -14,8 +14,11 @@ from app.api.views import Answer, Pagination
 from app.audit import OPERATOR, Entry
 from app.errors import TenantNotFound
 
-Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")]
-Actor = Annotated[str, Meta(pattern=r"^[!-~]{1,260}$(?!\n)")]
+Word = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)", description="1-64 letters, digits, dots, hyphens and underscores"),
+]
+Actor = Annotated[str, Meta(pattern=r"^[!-~]{1,260}$(?!\n)", description="1-260 visible ASCII characters")]
 
 
 class AuditQuery(Request):

@@ -179,7 +179,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             known = self.query.__struct_encode_fields__
         for name in values:
             if name not in known:
-                raise MalformedRequest("There is no such query parameter", field=strict_json.shown(name))
+                there = f"there are {', '.join(known)}" if known else "this call takes none"
+                raise MalformedRequest(f"No such query parameter; {there}", field=strict_json.shown(name))
         return None if self.query is None else strict_json.shaped(values, self.query)
 
 

@@ -8,10 +8,13 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from app import durations
 from app.api.limits import canonical_ip, check_claims, check_metadata, check_session_id, rfc3339
+from app.apikeys import LIFE_S, OVERLAP_S
 from app.errors import ValidationError
 from app.model import MAX_SESSIONS_PER_USER, Reason, Scope, Session, Status
 from app.sessions import NewSession
+from app.tenants import BOUNDS_S
 
 MAX_USER_AGENT: Final = 512
 MAX_ACTIVITY: Final = 500
@@ -42,6 +45,11 @@ Duration = (
     | Annotated[int, Meta(description="seconds", extra_json_schema={"minimum": 0, "maximum": 10**9})]
 )
 RevokeReason = Literal["signed_out", "revoked", "admin", "user_revoked"]
+
+
+def _within(setting: str) -> Meta:
+    """The bounds of a duration in a policy, in words."""
+    return Meta(description=durations.within(BOUNDS_S[setting]))
 
 
 class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -144,14 +152,14 @@ class Activity(Request):
 class ConfigChange(Request):
     """Durations as strings or as whole seconds. Absent: unchanged."""
 
-    session_duration: Duration | UnsetType = UNSET
-    access_token_ttl: Duration | UnsetType = UNSET
+    session_duration: Annotated[Duration | UnsetType, _within("session_duration")] = UNSET
+    access_token_ttl: Annotated[Duration | UnsetType, _within("access_token_ttl")] = UNSET
     max_sessions_per_user: (
         Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_SESSIONS_PER_USER})] | UnsetType | None
     ) = UNSET
-    idle_timeout: Duration | UnsetType | None = UNSET
+    idle_timeout: Annotated[Duration | UnsetType | None, _within("idle_timeout")] = UNSET
     on_limit: Literal["evict", "reject"] | UnsetType = UNSET
-    refresh_grace: Duration | UnsetType = UNSET
+    refresh_grace: Annotated[Duration | UnsetType, _within("refresh_grace")] = UNSET
 
     def changes(self) -> dict[str, Any]:
         return _given(self)
@@ -165,13 +173,13 @@ class NewApiKey(Request):
     name: Name
     mode: Literal["live", "test"] = "live"
     scopes: Annotated[list[Scope], Meta(min_length=1, description="absent: all")] | None = None
-    expires_in: Duration | None = None
+    expires_in: Annotated[Duration | None, Meta(description=durations.within(LIFE_S))] = None
 
 
 class RotateApiKey(Request):
     """`overlap`: for how long the old key goes on."""
 
-    overlap: Duration = "1d"
+    overlap: Annotated[Duration, Meta(description=durations.within(OVERLAP_S))] = "1d"
 
 
 class PageQuery(Request):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from functools import cache
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
+from app.api import wording
 from app.errors import MalformedRequest, ValidationError
 
 Shape = TypeVar("Shape")
@@ -47,32 +47,19 @@ def shaped(value: Any, shape: type[Shape]) -> Shape:
         place = _PLACE.search(message)
         name = _NAME.search(message)
         if name and not shown(name[1]):
-            raise ValidationError("Object contains an unknown field") from None
+            raise ValidationError(f"Object contains an unknown field; {wording.known(shape)}") from None
         inside = [part for part in (place and place[1], name and name[1]) if part]
         field = ".".join(inside) or None
-        reason = _FORM.sub(lambda form: _rule(shape, form[1]), message[: place.start()] if place else message)
+        reason = _reason(shape, message, place)
         raise ValidationError(f"{field}: {reason}" if field else reason, field=field) from None
 
 
-def _rule(shape: Any, quoted: str) -> str:
-    """What a text must be, in the words that the document has for its pattern. `quoted`: as msgspec quotes it."""
-    words = {repr(pattern): text for pattern, text in described(shape).items()}.get(quoted)
-    return f"must be {words}" if words else "has not the form that the document describes"
-
-
-@cache
-def described(shape: Any) -> dict[str, str]:
-    """The patterns in a shape, each with its description."""
-    found, left = dict[str, str](), [msgspec.inspect.type_info(shape)]
-    while left:
-        node: Any = left.pop()
-        if isinstance(node, msgspec.inspect.Metadata) and getattr(node.type, "pattern", None):
-            found[node.type.pattern] = (node.extra_json_schema or {}).get("description", "")  # type: ignore[attr-defined]
-        if isinstance(node, msgspec.Struct):
-            left += [getattr(node, name) for name in node.__struct_fields__]
-        elif isinstance(node, tuple):
-            left += node
-    return found
+def _reason(shape: Any, message: str, place: re.Match[str] | None) -> str:
+    """What msgspec says, or what would have fitted; never what was sent."""
+    if place is None:
+        return f"{message}; {wording.known(shape)}" if "unknown field" in message else message
+    fitting = wording.rule(shape, place[1])
+    return fitting or _FORM.sub(lambda form: wording.pattern_rule(shape, form[1]), message[: place.start()])
 
 
 def shown(name: str) -> str | None:

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, get_type_hints
 
 import pytest
 
-from app.api import strict_json
+from app.api import strict_json, wording
 from app.api.operations import OPERATIONS
 from app.api.schema import CreateSession, NewApiKey, UpdateSession
 from app.errors import ValidationError
 
+FITTING = (
+    r"must be (one of \w[\w:]*(, \w[\w:]*)+|true or false|a whole number from \d+ to \d+|"
+    r'a duration like "15m" or whole seconds, \d+[smhd] to \d+[smhd])(, or null)?'
+)
 SHAPES = [shape for row in OPERATIONS for shape in (row.body, row.query) if shape is not None]
 
 
 def test_every_pattern_has_its_rule_in_words() -> None:
-    found = {pattern: words for shape in SHAPES for pattern, words in strict_json.described(shape).items()}
+    found = {pattern: words for shape in SHAPES for pattern, words in wording.described(shape).items()}
     assert len(found) >= 4
     assert [pattern for pattern, words in found.items() if not words] == []
+
+
+def test_every_value_that_has_bounds_is_refused_with_them() -> None:
+    """Whatever field takes one of a few values, a number, a duration or a truth says so, and no other does."""
+    bounded = 0
+    for shape in SHAPES:
+        for name, hint in get_type_hints(shape).items():
+            words, kind = wording.rule(shape, name), str(hint)
+            bounded += words is not None
+            texts = kind.replace("typing.Any", "").replace("str", "")
+            assert (words is not None) == bool(re.search("Literal|int|bool", texts) and "list" not in texts), (
+                name,
+                hint,
+            )
+            assert words is None or re.fullmatch(FITTING, words), (name, words)
+    assert bounded > 15
+
+
+def test_what_is_an_item_of_a_list_is_told_too() -> None:
+    with pytest.raises(ValidationError) as refused:
+        strict_json.shaped({"name": "k", "scopes": ["stats:read", "stats:raed"]}, NewApiKey)
+    assert refused.value.field == "scopes[1]"
+    assert refused.value.detail.startswith("scopes[1]: must be one of audit:read, config:read, ")
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from app.api import hints
 from app.errors import (
     InsufficientScope,
     InvalidApiKey,
     InvalidToken,
     MissingToken,
+    Problem,
     RefreshTokenInvalid,
     TenantMismatch,
     TenantNotFound,
@@ -78,11 +80,13 @@ async def identify(
         return await _presenter(scope, headers, running, now, holder)
     if holder is None:
         token = _bearer(headers, credential)
-        caller = await holder_of(token, running(), now)
+        caller = await _shown(token, credential, running(), now)
+        if caller.kind not in _ALLOWED[credential]:
+            raise InsufficientScope(detail=hints.misplaced(token, credential))
     else:
         caller = await holder(now)
-    if caller.kind not in _ALLOWED[credential]:
-        raise InsufficientScope
+        if caller.kind not in _ALLOWED[credential]:
+            raise InsufficientScope
     if caller.key is not None and not caller.key.may(scope):
         raise InsufficientScope(scope)
     named = headers.get(b"x-tenant-id")
@@ -105,6 +109,16 @@ async def holder_of(token: str, runtime: Runtime, now: int) -> Caller:
             raise InvalidApiKey
         return Caller("admin")
     return Caller("user", *await runtime.sessions.authenticate(token, now))
+
+
+async def _shown(token: str, credential: Credential, runtime: Runtime, now: int) -> Caller:
+    """`holder_of`, whose refusals say so where it is plain that the call takes another kind of credential."""
+    try:
+        return await holder_of(token, runtime, now)
+    except Problem as refused:
+        if refused.status == 401 and (hint := hints.misplaced(token, credential)):
+            raise type(refused)(hint) from None
+        raise
 
 
 async def _presenter(
@@ -139,10 +153,10 @@ async def _presenter(
 def _bearer(headers: dict[bytes, bytes], credential: Credential) -> str:
     sent = headers.get(b"authorization", b"")
     if sent[:6].lower() != b"bearer":
-        raise MissingToken
+        raise MissingToken(hints.absent(headers, credential))
     form = _BEARER.fullmatch(sent)
     if form is None:
-        raise InvalidToken if credential == "user" else InvalidApiKey
+        raise (InvalidToken if credential == "user" else InvalidApiKey)(hints.malformed(credential))
     return form[1].decode()
 
 

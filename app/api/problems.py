@@ -10,11 +10,13 @@ from app.api.call import Header
 from app.errors import InsufficientScope, MissingToken, Problem, RateLimited, TooManyFailures
 
 MEDIA_TYPE: Final = "application/problem+json"
+PAGE: Final = "/docs/problems"
 _CHALLENGE: Final = b'Bearer realm="hellojohn"'
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """RFC 9457 §3; `code` is stable, `detail` is for humans, `field` names what was wrong with the request."""
+    """RFC 9457 §3; `code` is stable, `detail` is for humans, `field` names what was wrong with the request, `scope`
+    what an API key lacks. The header `Link` leads to what to do about it."""
 
     type: str
     title: str
@@ -23,23 +25,34 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     code: str
     request_id: str
     field: str | None = None
+    scope: str | None = None
 
 
 def document(problem: Problem, request_id: str) -> ProblemDocument:
     return ProblemDocument(
-        type=f"urn:hellojohn:problem:{problem.code}",
+        type=type_of(problem),
         title=problem.title,
         status=problem.status,
         detail=problem.detail,
         code=problem.code,
         request_id=request_id,
         field=problem.field,
+        scope=problem.scope if isinstance(problem, InsufficientScope) else None,
     )
 
 
+def type_of(problem: Problem | type[Problem]) -> str:
+    """A name and no address, the same wherever the service runs; the header `Link` has the address."""
+    return f"urn:hellojohn:problem:{problem.code}"
+
+
 def headers(problem: Problem) -> list[Header]:
-    """What the status obliges us to say: RFC 6750 §3 for 401 and 403, RFC 9110 §15.6.4 for 503."""
-    found: list[Header] = [(b"content-type", MEDIA_TYPE.encode())]
+    """What the status obliges us to say: RFC 6750 §3 for 401 and 403, RFC 9110 §15.6.4 for 503. And where one can read
+    what to do (RFC 8288, `help`)."""
+    found: list[Header] = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"link", f'<{PAGE}#{problem.code}>; rel="help"'.encode()),
+    ]
     if isinstance(problem, MissingToken):
         found.append((b"www-authenticate", _CHALLENGE))
     elif problem.status == 401:

@@ -9,23 +9,26 @@ from typing import Final
 
 import msgspec
 
+from app.api import docs
 from app.api.call import Call, Reply
-from app.api.docs import STYLE
 from app.api.operation import Operation
+from app.api.problems import PAGE
 from app.api.sides import ADMIN
 from app.api.views import Health, Jwks, ServerMetadata
-from app.errors import StoreUnavailable
+from app.errors import StoreUnavailable, catalogue
 from app.model import SKEW_MS
 
 _CORS: Final = (b"access-control-allow-origin", b"*")
 _SHARED: Final = (b"cross-origin-resource-policy", b"cross-origin")
 _CACHE: Final = (b"cache-control", b"public, max-age=300")
-_STYLE_HASH: Final = b64encode(sha256(STYLE.encode()).digest())
+_STYLE_HASH: Final = b64encode(sha256(docs.STYLE.encode()).digest())
 _PAGE_POLICY: Final = (
     b"content-security-policy",
     b"default-src 'none'; style-src 'sha256-" + _STYLE_HASH + b"'; base-uri 'none'; form-action 'none'; "
     b"frame-ancestors 'none'",
 )
+_HTML: Final = b"text/html; charset=utf-8"
+_ERRORS: Final = docs.errors(catalogue())
 
 
 async def jwks(call: Call) -> Reply:
@@ -77,7 +80,11 @@ async def document(call: Call) -> Reply:
 
 
 async def page(call: Call) -> Reply:
-    return Reply(call.context.site.page, b"text/html; charset=utf-8", headers=(_PAGE_POLICY,))
+    return Reply(call.context.site.page, _HTML, headers=(_PAGE_POLICY,))
+
+
+async def errors(call: Call) -> Reply:
+    return Reply(_ERRORS, _HTML, headers=(_PAGE_POLICY,))
 
 
 def cached(call: Call, body: bytes, content_type: bytes = b"application/json") -> Reply:
@@ -155,6 +162,15 @@ OPERATIONS: Final = (
         name="getDocumentation",
         summary="This document as a page",
         handler=page,
+        credential="none",
+        media_type="text/html",
+    ),
+    Operation(
+        method="GET",
+        path=PAGE,
+        name="getErrorDocumentation",
+        summary="Every error code as a page, and what to do about each",
+        handler=errors,
         credential="none",
         media_type="text/html",
     ),

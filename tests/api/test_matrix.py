@@ -192,6 +192,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "getMetrics": (Row(ANYONE, 200, at("/metrics")),),
     "getDocument": (Row(ANYONE, 200, at("/openapi.json")),),
     "getDocumentation": (Row(ANYONE, 200, at("/docs")),),
+    "getErrorDocumentation": (Row(ANYONE, 200, at("/docs/problems")),),
     "getEmbed": (Row(ANYONE, 200, at("/embed/devices.js")),),
 }
 SHARED = ("getJwks", "getServerMetadata", "getDocument", "getEmbed")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from html import escape
+from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,11 @@ import pytest
 from app.api import docs, openapi
 from app.api.operation import Operation
 from app.api.operations import OPERATIONS
+from app.errors import Problem, catalogue
 
 COMMITTED = Path(__file__).parent / "openapi.json"
+UNLISTED = ("confirmation_required", "csrf_refused", "fresh_sign_in_required", "method_not_allowed", "not_found")
+"""Codes that belong to no call of the document: the dashboard's own, and those of paths that are none."""
 DOCUMENT: dict[str, Any] = json.loads(openapi.encoded(OPERATIONS))
 
 
@@ -72,6 +79,57 @@ def test_the_page_names_every_call_and_runs_nothing() -> None:
     page = docs.render(DOCUMENT).decode()
     assert all(f'id="{row.name}"' in page for row in OPERATIONS)
     assert "<script" not in page and "://" not in page
+
+
+class Outline(HTMLParser):
+    """The headings, the anchors and where links lead."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.levels, self.ids, self.links = list[int](), list[str](), list[str]()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.levels += [int(tag[1])] if re.fullmatch("h[1-6]", tag) else []
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [given["href"] or ""] if tag == "a" else []
+
+
+def kinds_of(base: type[Problem]) -> list[type[Problem]]:
+    return [kind for part in base.__subclasses__() for kind in (part, *kinds_of(part))]
+
+
+def test_every_problem_says_what_to_do() -> None:
+    """A class that has a code of its own has advice of its own, and stands where the page is made from."""
+    coded = [kind for kind in kinds_of(Problem) if "code" in vars(kind)]
+    assert len(coded) > 30
+    assert [kind.__name__ for kind in coded if not vars(kind).get("advice")] == []
+    assert {Problem, *coded} == {*catalogue()}
+    assert {kind.__module__ for kind in coded} == {Problem.__module__}
+    advice = [kind.advice for kind in catalogue()]
+    assert len({*advice}) == len(advice)
+    assert all(text.endswith(".") and text.count("`") % 2 == 0 for text in advice)
+
+
+def test_the_page_of_errors_has_a_place_for_each_code() -> None:
+    page = docs.errors(catalogue()).decode()
+    assert all(f"<h3><code>{kind.code}</code></h3><p>{escape(kind.title)}.</p>" in page for kind in catalogue())
+    assert all(docs._prose(kind.advice) in page for kind in catalogue())
+    assert "<script" not in page and "://" not in page
+
+
+@pytest.mark.parametrize("page", [docs.errors(catalogue()), docs.render(DOCUMENT)], ids=["errors", "calls"])
+def test_a_page_can_be_found_through(page: bytes) -> None:
+    """One main part and one first heading, no level left out, no anchor twice, no link of ours to nowhere."""
+    outline, text = Outline(page.decode()), page.decode()
+    assert '<html lang="en">' in text and text.count("<main>") == outline.levels.count(1) == 1
+    assert all(after <= level + 1 for level, after in pairwise(outline.levels))
+    assert len(outline.ids) == len({*outline.ids})
+    codes = {f"/docs/problems#{kind.code}" for kind in catalogue()}
+    known = {f"#{name}" for name in outline.ids} | codes | {"/docs", "/docs/problems", "/openapi.json"}
+    assert {*outline.links} <= known
+    assert {*outline.links} >= codes - {"/docs/problems#" + code for code in UNLISTED}
 
 
 def references(part: Any) -> list[str]:

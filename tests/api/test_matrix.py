@@ -16,6 +16,7 @@ import pytest
 from app.api.operation import Operation
 from app.api.operations import OPERATIONS
 from app.model import new_id
+from app.runtime import now_ms
 from tests.api.world import FOREIGN_MARK, Credential, World, a_world
 
 Request = tuple[str, dict[str, Any]]
@@ -201,7 +202,7 @@ KINDS = {"key": KEY, "user": USER, "admin": ADMIN, "key_or_admin": BOTH, "option
 
 @pytest.fixture
 async def world(valkey_url: str) -> AsyncIterator[World]:
-    async with a_world(valkey_url) as found:
+    async with a_world(valkey_url, now_ms) as found:  # a clock that stands still is soon not ready
         yield found
 
 

@@ -16,7 +16,7 @@ from app.embedded import Embedded
 from tests.service import ADMIN_KEY, ROOT, Api
 
 HERE = Path(__file__).parent
-SECONDS = 600 if os.environ.get("SECURITY") == "full" else 15
+SECONDS = 600 if os.environ.get("SECURITY") == "full" else 30
 SEED = os.environ.get("SEED", "1")
 
 
@@ -36,7 +36,7 @@ def test_no_check_finds_the_document_untrue(own_server: Embedded, tmp_path: Path
         api.stop()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     made = re.search(r"(\d+) generated", ended.stdout)
-    assert made and int(made[1]) > 1_000, ended.stdout
+    assert made and int(made[1]) > 500, ended.stdout
     served = set(re.findall(r'requests_total\{operation="(\w+)",status="20\d"', metrics))
     assert len(served) > len(OPERATIONS) / 2, "most of them were reached with what they need"
     assert re.search(r"Stateful \(in [0-9.]+s\)", ended.stdout), ended.stdout

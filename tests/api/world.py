@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,11 +79,13 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(redis_url: str, **more: str) -> AsyncIterator[World]:
+async def a_world(redis_url: str, clock: Callable[[], int] | None = None, /, **more: str) -> AsyncIterator[World]:
+    """On a clock that stands still, unless it is given another."""
     settings = Settings.from_env(environment(redis_url, HELLOJOHN_ISSUER="https://sessions.example", **more))
     now = now_ms()
-    async with open_runtime(settings, lambda: now) as runtime:
-        door = Door(OPERATIONS, Site(Metrics(), b"{}", b"", runtime), lambda: now, Log("error"))
+    clock = clock or (lambda: now)
+    async with open_runtime(settings, clock) as runtime:
+        door = Door(OPERATIONS, Site(Metrics(), b"{}", b"", runtime), clock, Log("error"))
         transport = httpx.ASGITransport(door)
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
             own = await runtime.tenants.create("own", now)

@@ -26,6 +26,7 @@ from app.errors import (
     SessionExpired,
     SessionNotFound,
     SessionRevoked,
+    StoreUnavailable,
     TenantNotFound,
     TokenExpired,
     ValidationError,
@@ -43,14 +44,15 @@ from app.model import (
     shard_of,
 )
 from app.preview import Preview, preview
-from app.store.base import Created, History, Once, Registry, SessionStore, Touch
+from app.store.base import Created, History, Once, Registry, Rotated, SessionStore, Touch
 from app.store.statistics import Statistics
 from app.tenants import Tenants
-from app.tokens import AccessTokens, RefreshTokens
+from app.tokens import AccessTokens, Presented, RefreshTokens
 
 _log = logging.getLogger(__name__)
 _EVERY: Final = frozenset({"active", "revoked", "expired"})
 _LOOKED_UP: Final = 50
+_PROPOSALS: Final = 20
 _AT_ONCE: Final = 4
 """Reports of activity are looked up in parts, few at a time, so that they leave the connection to others."""
 _INVALID: Final = (InvalidToken, TokenExpired, SessionNotFound, SessionRevoked, SessionExpired)
@@ -171,14 +173,14 @@ class Sessions:
             tenant = await self._tenants.get(presented.tenant_id, now)
         except TenantNotFound:
             raise RefreshTokenInvalid from None
-        answer = await self._store.rotate(self._refresh.propose(presented), tenant.rules, now)
+        answer = await self._rotate(presented, tenant.rules, now)
         if answer.outcome == "missing" or answer.session is None:
             raise RefreshTokenInvalid
         if answer.outcome in ("reused", "ended"):
             raise _why(answer.session)
         if answer.outcome == "ahead":
             _log.warning("state regression: a refresh token was ahead of the store, which must have lost writes")
-        successor = self._refresh.successor(presented, answer.branch)
+        successor = self._refresh.successor(presented, answer.session.generation, answer.branch)
         issued = await self._issue(answer.session, tenant.rules, now, successor)
         return msgspec.structs.replace(issued, regressed=answer.outcome == "ahead")
 
@@ -346,6 +348,17 @@ class Sessions:
                 created = await self._store.create(session, digest, rules, now, once, by)
                 return created, self._refresh.first(created.session.id, *owner, secret, under)
         raise IdempotencyKeyReused
+
+    async def _rotate(self, presented: Presented, rules: Rules, now: int) -> Rotated:
+        """The store's answer. What else to propose it says itself: of a lost reply after the grace, or where others
+        refresh at the same moment."""
+        stored = 0
+        for _ in range(_PROPOSALS):
+            answer = await self._store.rotate(self._refresh.propose(presented, stored), rules, now)
+            if answer.outcome != "fresh" or answer.session is None:
+                return answer
+            stored = answer.session.generation
+        raise StoreUnavailable("the session changes too fast")
 
     async def _issue(
         self,

@@ -2,7 +2,8 @@
 
 A refresh token is `rt_` and the base64url of: version, generation, session, tenant, user, a 256-bit secret and a
 128-bit MAC over all of it. The MAC makes forgeries and typing errors visible without asking the store. A successor's
-secret is derived from its parent's, so that a repeated refresh gets the same answer though no token is kept.
+secret is derived from its parent's and its own generation, without chance: a repeated refresh gets the same answer,
+though no token is kept, and also where the store has lost what it did.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class _Keys(msgspec.Struct, frozen=True):
 class RefreshTokens:
     """`deployment`: the secret that new tokens are made under, then those whose tokens are good as well. A token's MAC
     tells which one it is of; the branch of a rotation tells it of the successor, so that processes which are not yet
-    all on the same secret repeat the same answer."""
+    all on the same secret repeat the same answer. A branch is a secret's label; those of earlier versions begin with
+    six bytes of chance."""
 
     def __init__(self, *deployment: bytes) -> None:
         self._keys = [_Keys.of(secret) for secret in deployment]
@@ -185,25 +187,26 @@ class RefreshTokens:
             under=good.index(True),
         )
 
-    def propose(self, presented: Presented) -> Rotation:
-        """What to ask of the store: the successor under a fresh random branch."""
-        branch = secrets.token_bytes(8 - _LABEL) + self._keys[0].label
+    def propose(self, presented: Presented, stored: int = 0) -> Rotation:
+        """What to ask of the store: the successor one generation above the token and what is `stored`."""
+        keys, number = self._keys[0], max(presented.generation, stored) + 1
         return Rotation(
             session_id=presented.session_id,
             tenant_id=presented.tenant_id,
             user_id=presented.user_id,
             generation=presented.generation,
             digest=_digest(self._keys[presented.under], presented.secret),
-            successor=_digest(self._keys[0], _derived(self._keys[0], presented, branch)),
-            branch=branch,
+            number=number,
+            successor=_digest(keys, _derived(keys, presented, number, keys.label)),
+            branch=keys.label,
         )
 
-    def successor(self, presented: Presented, branch: bytes) -> str:
-        """The successor under the branch that the store kept; the same for everyone who asks."""
+    def successor(self, presented: Presented, number: int, branch: bytes) -> str:
+        """The successor of the number and under the branch that the store kept; the same for everyone who asks."""
         keys = next((keys for keys in self._keys if branch.endswith(keys.label)), self._keys[0])
-        secret = _derived(keys, presented, branch)
+        secret = _derived(keys, presented, number, branch)
         owner = presented.session_id, presented.tenant_id, presented.user_id
-        return _text(keys, *owner, presented.generation + 1, secret)
+        return _text(keys, *owner, number, secret)
 
 
 def _text(keys: _Keys, session_id: str, tenant_id: str, user_id: str, generation: int, secret: bytes) -> str:
@@ -220,8 +223,8 @@ def _digest(keys: _Keys, secret: bytes) -> bytes:
     return hmac.digest(keys.pepper, secret, "sha256")[:_DIGEST]
 
 
-def _derived(keys: _Keys, parent: Presented, branch: bytes) -> bytes:
-    material = parent.secret + (parent.generation + 1).to_bytes(4) + branch
+def _derived(keys: _Keys, parent: Presented, number: int, branch: bytes) -> bytes:
+    material = parent.secret + number.to_bytes(4) + branch
     return hmac.digest(keys.chain, material, "sha256")
 
 

@@ -18,13 +18,17 @@ def a_session(tenant: str, now: int, user: str = "u1", life: int = 30 * DAY, **m
     return Session(id=sid, tenant_id=tenant, user_id=user, expires_at=now + life, last_active_at=now, **more)
 
 
-def a_rotation(session: Session, presented: bytes, generation: int, successor: bytes, branch: bytes) -> Rotation:
+def a_rotation(
+    session: Session, presented: bytes, generation: int, successor: bytes, branch: bytes, number: int | None = None
+) -> Rotation:
+    """`number`: the successor's generation where it does not follow the presented one."""
     return Rotation(
         session_id=session.id,
         tenant_id=session.tenant_id,
         user_id=session.user_id,
         generation=generation,
         digest=presented.ljust(16),
+        number=generation + 1 if number is None else number,
         successor=successor.ljust(16),
         branch=branch,
     )

@@ -152,16 +152,18 @@ class OracleStore:
             return await self.rotate(rotation, rules, now)
         stored, presented = row.session.generation, rotation.generation
         seen = max(row.session.last_active_at, now)
-        if presented == stored - 1 and rotation.digest == row.parent and now - row.rotated < rules.grace:
-            return Rotated(outcome="replayed", session=row.change(last_active_at=seen), branch=row.branch)
         direct = presented == stored and rotation.digest == row.current
-        retry = presented == stored - 1 and rotation.digest == row.parent
+        retry = presented < stored and rotation.digest == row.parent
+        if retry and now - row.rotated < rules.grace:
+            return Rotated(outcome="replayed", session=row.change(last_active_at=seen), branch=row.branch)
         if not (direct or retry or presented > stored):
             self._finish(row, now, "refresh_token_reused")
             return Rotated(outcome="reused", session=row.session)
+        if rotation.number != max(presented, stored) + 1:
+            return Rotated(outcome="fresh", session=row.session)
         row.current, row.parent = rotation.successor, rotation.digest
         row.branch, row.rotated = rotation.branch, now
-        session = row.change(last_active_at=seen, generation=presented + 1)
+        session = row.change(last_active_at=seen, generation=rotation.number)
         return Rotated(outcome="rotated" if direct or retry else "ahead", session=session, branch=rotation.branch)
 
     async def revoke(

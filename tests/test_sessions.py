@@ -77,9 +77,20 @@ async def test_a_lost_reply_is_retried_hours_later(runtime: Runtime, tenant: Ten
     retried = await runtime.sessions.refresh(issued.refresh_token or "", now + 5 * 60 * MINUTE)
     assert retried.refresh_token != lost.refresh_token
     again = await runtime.sessions.refresh(retried.refresh_token or "", now + 6 * 60 * MINUTE)
-    assert again.session.generation == 2
+    assert (retried.session.generation, again.session.generation) == (2, 3)
     with pytest.raises(RefreshTokenReused):
         await runtime.sessions.refresh(lost.refresh_token or "", now + 6 * 60 * MINUTE)
+
+
+async def test_without_a_grace_each_of_several_tabs_gets_a_fresh_successor(runtime: Runtime, tenant: Tenant) -> None:
+    """The last to be numbered is the current one, the others are dead."""
+    now = now_ms()
+    await runtime.tenants.set_policy(tenant.id, {"refresh_grace": 0}, now)
+    issued = await sign_in(runtime, tenant, now=now)
+    answers = await asyncio.gather(*(runtime.sessions.refresh(issued.refresh_token or "", now) for _ in range(9)))
+    assert sorted(answer.session.generation for answer in answers) == [*range(1, 10)]
+    last = max(answers, key=lambda answer: answer.session.generation)
+    assert (await runtime.sessions.refresh(last.refresh_token or "", now)).session.generation == 10
 
 
 async def test_an_old_token_ends_the_session_once(runtime: Runtime, tenant: Tenant) -> None:

@@ -22,7 +22,8 @@ RulesOf = Callable[[str], Awaitable[Rules | None]]
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """A refresh token presented, and the successor that would replace it (DESIGN §4).
 
-    `digest` is of the presented secret; `successor` of the one derived from it with `branch`, a random label.
+    `digest` is of the presented secret; `successor` of the one derived from it for the generation `number`. `branch`
+    names the deployment secret that it is derived under.
     """
 
     session_id: str
@@ -30,17 +31,19 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     generation: int
     digest: bytes
+    number: int
     successor: bytes
     branch: bytes
 
 
 class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     """`outcome`: `rotated`; `replayed`: derive the successor with `branch`, not with the proposed one;
-    `ahead`: rotated, though the store had lost an earlier rotation; `reused`: theft, the session has been
-    ended by this call; `ended`: it was over before; `missing`: no such session.
+    `ahead`: rotated, though the store had lost an earlier rotation; `fresh`: nothing has changed, propose the successor
+    whose number follows the session's generation; `reused`: theft, the session has been ended by this call; `ended`: it
+    was over before; `missing`: no such session. The successor's number is the session's generation.
     """
 
-    outcome: Literal["rotated", "replayed", "ahead", "reused", "ended", "missing"]
+    outcome: Literal["rotated", "replayed", "ahead", "fresh", "reused", "ended", "missing"]
     session: Session | None = None
     branch: bytes = b""
 
@@ -173,7 +176,8 @@ class SessionStore(Protocol):
         """How many sessions of a tenant have not been recorded as ended; with `tombstones` those that have, too."""
 
     async def rotate(self, rotation: Rotation, rules: Rules, now: int) -> Rotated:
-        """Exchange a refresh token by the protocol of DESIGN §4, in one round trip. Counts as activity."""
+        """Exchange a refresh token by the protocol of DESIGN §4, in one round trip. Counts as activity. A successor is
+        kept only under the number one above the token's and the session's: no other is, so a repeat cannot fork."""
 
     async def revoke(
         self, tenant_id: str, session_id: str, reason: Reason, rules: Rules, now: int, by: str = ""

@@ -171,7 +171,7 @@ class RedisSessionStore:
 
     async def rotate(self, rotation: Rotation, rules: Rules, now: int) -> Rotated:
         args: Flat = [rules.limit, rules.grace, rotation.generation, rotation.digest]
-        args += [rotation.successor, rotation.branch]
+        args += [rotation.number, rotation.successor, rotation.branch]
         for _ in range(_ATTEMPTS):
             answer = await self._acts.on_session("rotate", rotation, rules, now, args)
             if answer[0] == b"missing":

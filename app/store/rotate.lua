@@ -1,12 +1,13 @@
 -- flags: allow-oom
 -- Exchange a refresh token (DESIGN §4). Its MAC has been checked: whatever comes here was once issued.
 -- KEYS session user ended tenant due cutoff events counts endings
--- ARGV now retention tenant user sid idle cut cut_at not_after limit grace generation digest successor branch
--- Returns {outcome, branch, last active, ended score, hash} or {'over'} | {'missing'}
+-- ARGV now retention tenant user sid idle cut cut_at not_after limit grace generation digest number successor branch
+-- Returns {outcome, branch, last active, ended score, hash} or {'over'} | {'missing'}; 'fresh': nothing has changed, the
+-- successor's number is another
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules = rules_of(ARGV[6], ARGV[7], ARGV[8])
 local not_after, limit, grace = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local generation, digest, successor, branch = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
+local generation, digest, number, successor, branch = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14]), ARGV[15], ARGV[16]
 local where = where_from(2)
 
 local function answer(outcome, label)
@@ -32,7 +33,7 @@ if redis.call('ZCARD', where.user) > limit then return {'over'} end
 local outcome
 if generation == stored and digest == h[3] then
   outcome = 'rotated'
-elseif generation == stored - 1 and digest == h[4] then
+elseif generation < stored and digest == h[4] then
   outcome = now - tonumber(h[5]) < grace and 'replayed' or 'rotated'
 elseif generation > stored then
   outcome = 'ahead'
@@ -41,12 +42,13 @@ else
   carry_out()
   return answer('reused')
 end
+if outcome ~= 'replayed' and number ~= math.max(generation, stored) + 1 then return answer('fresh') end
 
 local seen = math.max(active, now)
 if outcome == 'replayed' then
   branch = h[6]
 else
-  redis.call('HSET', KEYS[1], 'gen', whole(generation + 1), 'cur', successor, 'par', digest,
+  redis.call('HSET', KEYS[1], 'gen', whole(number), 'cur', successor, 'par', digest,
     'rot', whole(now), 'br', branch)
 end
 redis.call('HSET', KEYS[1], 'act', whole(seen))

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from app.model import DAY, MINUTE, Rules, Session
-from app.store.base import Rotation, SessionStore, Touch
+from app.store.base import Rotated, Rotation, SessionStore, Touch
 from app.store.wire import Wire
 from tests.builders import a_rotation, a_session
 from tests.oracle import OracleStore
@@ -40,6 +40,23 @@ async def test_parallel_rotations_of_one_token_make_one(store: SessionStore, ten
     await store.create(session, b"t0".ljust(16), Rules(), now)
     attempts = [a_rotation(session, b"t0", 0, b"s%d" % n, b"branch%02d" % n) for n in range(100)]
     answers = await asyncio.gather(*(store.rotate(attempt, Rules(), now) for attempt in attempts))
+    assert sorted(answer.outcome for answer in answers) == ["replayed"] * 99 + ["rotated"]
+    assert len({answer.branch for answer in answers}) == 1
+
+
+@REAL
+async def test_parallel_retries_after_the_grace_make_one_successor(store: SessionStore, tenant: str, now: int) -> None:
+    """All have been told that the session is at 1; the first to come back moves it on, the others get what it made."""
+    session, later = a_session(tenant, now), now + MINUTE
+    await store.create(session, b"t0".ljust(16), Rules(), now)
+    await store.rotate(a_rotation(session, b"t0", 0, b"lost", b"b"), Rules(), now)
+
+    async def retry(number: int, successor: bytes) -> Rotated:
+        return await store.rotate(a_rotation(session, b"t0", 0, successor, successor, number), Rules(), later)
+
+    asked = await asyncio.gather(*(retry(1, b"s%d" % n) for n in range(100)))
+    assert {answer.outcome for answer in asked} == {"fresh"}
+    answers = await asyncio.gather(*(retry(2, b"s%d" % n) for n in range(100)))
     assert sorted(answer.outcome for answer in answers) == ["replayed"] * 99 + ["rotated"]
     assert len({answer.branch for answer in answers}) == 1
 
@@ -106,7 +123,8 @@ async def test_redis_and_the_oracle_tell_the_same_story(
         else:
             session = chance.choice(sessions[-6:])
             number = chance.choice([0, 0, 1, 2, 3])
-            rotation = a_rotation(session, b"g%d" % number, number, b"g%d" % (number + 1), b"b%d" % number)
+            following = number + chance.choice([1, 1, 2])
+            rotation = a_rotation(session, b"g%d" % number, number, b"g%d" % following, b"b%d" % number, following)
             got = [await _step(one, step, tenant, session, rotation, rules, now) for one in (store, oracle)]
         assert got[0] == got[1], (seed, step)
     assert await announced.ends() == sorted((sid, reason) for _, sid, reason in oracle.events if sid and reason)

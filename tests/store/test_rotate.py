@@ -17,11 +17,11 @@ async def test_current_parent_and_lost_reply(store: SessionStore, tenant: str, n
     await store.create(session, b"t0".ljust(16), RULES, now)
     first = await store.rotate(a_rotation(session, b"t0", 0, b"t1", b"branch-1"), RULES, now)
     again = await store.rotate(a_rotation(session, b"t0", 0, b"xx", b"branch-x"), RULES, now + 9_999)
-    late = await store.rotate(a_rotation(session, b"t0", 0, b"t1b", b"branch-2"), RULES, now + 10_000)
+    late = await store.rotate(a_rotation(session, b"t0", 0, b"t2", b"branch-2", number=2), RULES, now + 10_000)
     assert [r.outcome for r in (first, again, late)] == ["rotated", "replayed", "rotated"]
     assert (again.branch, late.branch) == (b"branch-1", b"branch-2")
-    assert first.session is not None and late.session is not None
-    assert (first.session.generation, late.session.generation) == (1, 1)
+    assert first.session is not None and again.session is not None and late.session is not None
+    assert [r.session.generation for r in (first, again, late) if r.session] == [1, 1, 2]
     assert first.session.expires_at == late.session.expires_at == session.expires_at
 
 
@@ -45,7 +45,7 @@ async def test_a_replaced_successor_is_theft(store: SessionStore, tenant: str, n
     session = a_session(tenant, now)
     await store.create(session, b"t0".ljust(16), RULES, now)
     await store.rotate(a_rotation(session, b"t0", 0, b"lost", b"b1"), RULES, now)
-    await store.rotate(a_rotation(session, b"t0", 0, b"fresh", b"b2"), RULES, now + MINUTE)
+    await store.rotate(a_rotation(session, b"t0", 0, b"fresh", b"b2", number=2), RULES, now + MINUTE)
     stolen = await store.rotate(a_rotation(session, b"lost", 1, b"zz", b"b3"), RULES, now + MINUTE)
     assert stolen.outcome == "reused"
 
@@ -64,6 +64,38 @@ async def test_a_store_that_lost_rotations_follows_the_token(store: SessionStore
     ahead = await store.rotate(a_rotation(session, b"t5", 5, b"t6", b"b"), RULES, now)
     assert ahead.outcome == "ahead" and ahead.session is not None and ahead.session.generation == 6
     assert (await store.rotate(a_rotation(session, b"t6", 6, b"t7", b"b"), RULES, now)).outcome == "rotated"
+
+
+async def test_a_successor_under_another_number_changes_nothing(store: SessionStore, tenant: str, now: int) -> None:
+    """The next above the token and the session, or none: whatever the token is."""
+    session = a_session(tenant, now)
+    await store.create(session, b"t0".ljust(16), RULES, now)
+    for presented, generation, wrong, right, at in [
+        (b"t0", 0, (0, 2), 1, now),  # the current one
+        (b"t0", 0, (1, 3), 2, now + MINUTE),  # its parent, later
+        (b"t0", 0, (1, 2, 4), 3, now + 2 * MINUTE),  # and once more: the first fresh one has not been used either
+        (b"t9", 9, (4, 11), 10, now + 3 * MINUTE),  # one that the store has forgotten
+    ]:
+        before = await store.get(tenant, session.id, RULES, at)
+        for number in wrong:
+            asked = await store.rotate(a_rotation(session, presented, generation, b"no", b"b", number), RULES, at)
+            assert (asked.outcome, asked.session, asked.branch) == ("fresh", before, b""), (presented, number)
+        made = await store.rotate(a_rotation(session, presented, generation, b"s", b"b", right), RULES, at)
+        assert made.outcome in ("rotated", "ahead") and made.session is not None
+        assert made.session.generation == right
+
+
+async def test_a_parent_is_known_however_far_its_successor_is_numbered(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    """The parent of a fresh successor is two generations below it, and repeats that one within the grace."""
+    session = a_session(tenant, now)
+    await store.create(session, b"t0".ljust(16), RULES, now)
+    await store.rotate(a_rotation(session, b"t0", 0, b"lost", b"b1"), RULES, now)
+    await store.rotate(a_rotation(session, b"t0", 0, b"fresh", b"b2", number=2), RULES, now + MINUTE)
+    again = await store.rotate(a_rotation(session, b"t0", 0, b"x", b"b3"), RULES, now + MINUTE + 9_999)
+    assert (again.outcome, again.branch) == ("replayed", b"b2")
+    assert again.session is not None and again.session.generation == 2
 
 
 async def test_what_is_over_is_not_refreshed(store: SessionStore, tenant: str, now: int, announced: Announced) -> None:

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from types import FrameType
@@ -24,6 +24,7 @@ from app.api.http import Door, Lifespan
 from app.api.logs import Log
 from app.api.metrics import Metrics
 from app.api.operations import OPERATIONS
+from app.clock import Clock, uptime_ms
 from app.log import set_up
 from app.protocol import GuardedProtocol
 from app.runtime import Runtime, now_ms, open_runtime
@@ -39,18 +40,18 @@ _log = logging.getLogger("app")
 
 def create_app(runtime: Runtime) -> Door:
     """The API over a runtime that someone else opened and will close."""
-    return _door(runtime.settings, runtime)
+    return _door(runtime.settings, runtime.clock, runtime)
 
 
 def application(checked: bool = False) -> Door:
     """The API with settings from the environment; its lifespan opens and closes the runtime. Until the store has been
     `checked` everything that needs it is a 503."""
-    settings = Settings.from_env()
+    settings, clock = Settings.from_env(), Clock(now_ms, uptime_ms)
     warn_of_issuer(settings)
 
     @asynccontextmanager
     async def lifespan(door: Door) -> AsyncIterator[None]:
-        async with open_runtime(settings) as runtime:
+        async with open_runtime(settings, clock) as runtime, clock.compared_with(runtime.registry.clock):
             door.site.runtime = runtime if checked else None
             waiting = asyncio.create_task(asyncio.sleep(0) if checked else _serve_once_fit(door, runtime))
             try:
@@ -60,7 +61,7 @@ def application(checked: bool = False) -> Door:
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
 
-    return _door(settings, None, lifespan)
+    return _door(settings, clock, None, lifespan)
 
 
 async def _serve_once_fit(door: Door, runtime: Runtime) -> None:
@@ -74,7 +75,9 @@ async def _serve_once_fit(door: Door, runtime: Runtime) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None = None) -> Door:
+def _door(
+    settings: Settings, clock: Callable[[], int], runtime: Runtime | None, lifespan: Lifespan | None = None
+) -> Door:
     encoded = openapi.encoded(OPERATIONS)
     failures = Failures(settings.failures_per_minute, settings.proxies)
     origins = frozenset(origin.encode() for origin in settings.origins)
@@ -88,7 +91,7 @@ def _door(settings: Settings, runtime: Runtime | None, lifespan: Lifespan | None
         provider=_provider(settings),
         origins=origins,
     )
-    return Door(OPERATIONS, site, now_ms, Log(settings.log_level), lifespan)
+    return Door(OPERATIONS, site, clock, Log(settings.log_level), lifespan)
 
 
 def _provider(settings: Settings) -> Provider | None:

@@ -58,7 +58,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def now_ms() -> int:
-    """The one clock of a process: milliseconds since the epoch, read at the door and handed down."""
+    """The wall clock, in milliseconds since the epoch. A process that serves reads it through an `app.clock.Clock`."""
     return time.time_ns() // 1_000_000
 
 
@@ -71,7 +71,8 @@ async def open_runtime(
 ) -> AsyncIterator[Runtime]:
     """Everything built and connected; on leaving, pending activity is written and the connections are closed.
 
-    `wire` and `store` stand in for those that `settings` name.
+    `clock`, in milliseconds since the epoch, is read at the door and handed down. `wire` and `store` stand in for those
+    that `settings` name.
     """
     wire = wire or await open_wire(settings.redis_url, settings.redis_timeout_ms)
     locator = Locator(settings.geoip_file)

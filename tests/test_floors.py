@@ -20,7 +20,7 @@ FLOORS = {
     "app.pace": 3, "app.apikeys": 3, "app.audit": 3, "app.recent": 3, "app.reader": 3, "app.window": 3,
     "app.cursors": 3, "app.operators": 3, "app.overview": 3, "app.preview": 3, "app.timeline": 3,
     "app.quotas": 3, "app.replays": 3,
-    "app.store": 2, "app.tokens": 2, "app.genuine": 2, "app.keys": 2, "app.device": 2,  # means
+    "app.store": 2, "app.tokens": 2, "app.genuine": 2, "app.keys": 2, "app.device": 2, "app.clock": 2,  # means
     "app.store.base": 1,                                                          # their contract
     "app": 0, "app.model": 0, "app.errors": 0, "app.settings": 0, "app.durations": 0, "app.log": 0,  # words
     "app.census": 0, "app.client.claims": 0, "app.client.events": 0, "app.client.shards": 0,

@@ -20,8 +20,10 @@ from arq.connections import RedisSettings
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
+from app.clock import Clock, uptime_ms
 from app.log import set_up
-from app.runtime import open_runtime
+from app.model import SECOND
+from app.runtime import now_ms, open_runtime
 from app.selfcheck import check, self_check
 from app.settings import SettingError, Settings
 from worker.keys import rotate_keys
@@ -37,6 +39,7 @@ _EVERY_FIVE_SECONDS: Final = set(range(2, 60, 5))
 _NICE: Final = 10
 """On a machine that both share, the API comes first."""
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
+_LOOK_S: Final = 1.0
 _log = logging.getLogger("worker")
 
 
@@ -92,7 +95,8 @@ async def run(settings: Settings, checked: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_runtime(settings) as runtime:
+    clock = Clock(now_ms, uptime_ms)
+    async with open_runtime(settings, clock) as runtime, clock.compared_with(runtime.registry.clock):
         ctx = {"runtime": runtime, "sweeping": asyncio.Lock(), "walking": asyncio.Lock()}
         failures = 0
         while not stop.is_set():
@@ -110,20 +114,33 @@ async def run(settings: Settings, checked: bool) -> None:
 
 
 async def _one_life(settings: Settings, ctx: dict[str, Any], stop: asyncio.Event) -> BaseException | None:
-    """One arq worker from birth to death; why it died, or `None` if it was asked to stop."""
+    """One arq worker from birth to death; why it died, or `None` if it was asked to stop or the wall clock was set."""
     worker = build(settings, ctx)
-    running, stopping = asyncio.create_task(worker.async_run()), asyncio.create_task(stop.wait())
+    running = asyncio.create_task(worker.async_run())
+    ending = [asyncio.create_task(stop.wait()), asyncio.create_task(_wall_clock_set())]
     try:
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, *ending}, return_when=asyncio.FIRST_COMPLETED)
         if running.done() and not stop.is_set():
             return running.exception() or RedisError("arq ended by itself")
+        worker.allow_pick_jobs = False
         await _wait(asyncio.gather(*worker.tasks.values(), return_exceptions=True), 5)
         return None
     finally:
-        running.cancel()
-        stopping.cancel()
-        await asyncio.gather(running, stopping, return_exceptions=True)
+        tasks = [running, *ending, *worker.tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await _wait(asyncio.gather(*tasks, return_exceptions=True), 2)
+        worker.tasks.clear()  # arq would wait for those that were cancelled, and be cancelled with them
         await _wait(worker.close(), 2)
+
+
+async def _wall_clock_set() -> None:
+    """Return once it has been: arq goes by it, and would wait until it shows the times of its next ticks again."""
+    apart = now_ms() - uptime_ms()
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if abs(now_ms() - uptime_ms() - apart) > SECOND:
+            return
 
 
 async def _wait(what: Any, seconds: float) -> None:

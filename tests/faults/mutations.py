@@ -33,6 +33,10 @@ _CHECKS: Final = {
         "-k",
         "wire or silent or stalled or cancelled or reads or failover",
     ],
+    "clock": [
+        "tests/test_clock.py",
+        "tests/faults/test_clocks.py::test_a_clock_set_wrong_ends_nobody_and_spares_nobody",
+    ],
     "crowd": ["tests/faults/test_crowd.py", "-k", "nothing"],
 }
 _TIMEOUT_S: Final = 240

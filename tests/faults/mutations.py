@@ -43,13 +43,14 @@ _TIMEOUT_S: Final = 240
 
 
 class Mutation(NamedTuple):
-    """`caught_by` names the check to begin with."""
+    """`caught_by` names the check to begin with, `seen_by` the file of it that is run before all others."""
 
     what: str
     file: str
     old: str
     new: str
     caught_by: str = "contract"
+    seen_by: str = ""
 
 
 def mutations() -> list[Mutation]:
@@ -64,11 +65,18 @@ def caught_by(mutation: Mutation | None, seed: int) -> str | None:
         copy = _copy(Path(name))
         if mutation is not None:
             _apply(mutation, copy)
-        first = {} if mutation is None else {mutation.caught_by: _CHECKS[mutation.caught_by]}
-        for check, words in {**first, **_CHECKS}.items():
+        for check, words in [*_first(mutation), *_CHECKS.items()]:
             if failed := _fails(copy, words, seed):
                 return f"{check}: {failed}"
     return None
+
+
+def _first(mutation: Mutation | None) -> list[tuple[str, list[str]]]:
+    """What is to notice a mutation."""
+    if mutation is None:
+        return []
+    words = _CHECKS[mutation.caught_by]
+    return [(mutation.caught_by, [f"{words[0]}/{mutation.seen_by}", *words[1:]] if mutation.seen_by else words)]
 
 
 def _copy(folder: Path) -> Path:

@@ -18,7 +18,7 @@ _CONNECTION: Final = (
 )
 _SESSIONS: Final = (
     "get set del unlink exists hget hset hdel hgetall hmget hvals hlen hexists hincrby zadd zrem zcard zcount zrange "
-    "zscore zrevrank zremrangebyrank xadd xrange xrevrange pexpire pexpireat pttl publish eval evalsha"
+    "zscore zmscore zrevrank zremrangebyrank xadd xlen xrange xrevrange pexpire pexpireat pttl publish eval evalsha"
 )
 _FOLLOW: Final = "subscribe psubscribe unsubscribe punsubscribe"
 _REPAIR: Final = "scan zscan hscan type rename"

@@ -86,7 +86,8 @@ def test_each_part_does_its_whole_job_as_its_own_user(walled: Walled) -> None:
             assert page.v1("GET", "/sessions").status_code == 200
             assert page.call("DELETE", SESSION).status_code == 204
             wait_until(lambda: ended(backend.call("GET", f"/v1/sessions/{idle}").json()), "the sweep")
-            assert backend.call("POST", "/v1/sessions/revoke", json={"all": True}).status_code == 200
+            everyone = {"all": True}  # asks all shards: a busy machine may need a second try
+            wait_until(lambda: backend.call("POST", "/v1/sessions/revoke", json=everyone).status_code == 200, "the end")
             wait_until(lambda: next(Redis(port=walled.server.port).scan_iter("arq:*"), None) is not None, "the queue")
         finally:
             worker.stop()
@@ -106,7 +107,9 @@ def ended(session: dict[str, str]) -> bool:
 
 
 async def test_the_workers_rarer_jobs_are_allowed_too(walled: Walled) -> None:
-    settings = Settings.from_env(environment(walled.url("hj-worker"), HELLOJOHN_ISSUER="https://s.example"))
+    settings = Settings.from_env(
+        environment(walled.url("hj-worker"), HELLOJOHN_ISSUER="https://s.example", REDIS_TIMEOUT_MS="10000")
+    )
     async with open_runtime(settings) as runtime:
         now = now_ms()
         tenant = await runtime.tenants.create("Acme", now)

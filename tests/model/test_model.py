@@ -43,7 +43,7 @@ def test_the_service_does_what_the_model_says(
     start = int(os.environ.get("SEED", random.randrange(10**6)))
     caller = machine(name, subject)
     chosen = settings(
-        max_examples=max(10, min(100, wanted // 250)),
+        max_examples=max(10, min(30, wanted // 250)),
         stateful_step_count=250,
         deadline=None,
         database=None,

@@ -1,120 +1,116 @@
-"""`python -m tests.bench.bench_latency`: how long a verification takes at half of what one process can carry, and near
-its limit. Open loop: a request is sent when its time has come, however late the earlier answers are, and its latency
-counts from that time (no coordinated omission)."""
+"""`python -m tests.bench.bench_latency`: how long a verification takes at half of what one process can carry, near its
+limit, and at it. Open loop (`openloop.py`). Every round asks wrk what the process carries now, then offers shares of
+that in another order each time; what warms up before is thrown away. Two columns say what is not the server's doing:
+how much of a core the host of this machine took meanwhile, and how late the generator, which shares a core with
+Redis, noticed that a request was due, which is a part of its latency."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import tempfile
-from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Final
 
-import uvloop
+import msgspec
 
 from app.embedded import Embedded
 from app.runtime import now_ms
-from tests.bench.environment import describe, percentile, quick
-from tests.bench.figures import keep
-from tests.bench.load import LOAD_CORE, SERVER_CORE, fire, need_wrk, pin, redis_pid, request, stored
+from tests.bench.burn import burning
+from tests.bench.environment import describe, percentile, quick, stolen
+from tests.bench.figures import keep, name_of
+from tests.bench.load import LOAD_CORE, SERVER_CORE, cpu_seconds, fire, need_wrk, pin, redis_pid, request, stored
+from tests.bench.openloop import CONNECTIONS, OpenLoop
 from tests.bench.stock import opened, sessions
 from tests.service import Api
 
-SHARES = (0.5, 0.8, 0.95)
-SECONDS = 3 if quick() else 10
-TOKENS = 5_000 if quick() else 20_000
-CONNECTIONS = 64
+AWAKE: Final = "50%, no core sleeps"
+"""A control: half load leaves cores idle, and a virtual core that sleeps has to be given back by the host."""
+SHARES: Final = {"50%": 0.5, "80%": 0.8, "95%": 0.95, "100%": 1.0, AWAKE: 0.5}
+ROUNDS, SECONDS, TOKENS = (2, 2, 5_000) if quick() else (7, 5, 20_000)
+WARM_S: Final = 2 if quick() else 5
 
 
-class Line(asyncio.Protocol):
-    """One connection with one request at a time."""
+class Run(msgspec.Struct, frozen=True):
+    """One share in one round: requests per second, latencies in milliseconds, the busy part of the server's core."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool, self._got = pool, b""
-        self.due = 0.0
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self._pool.free.append(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._got += data
-        head, found, body = self._got.partition(b"\r\n\r\n")
-        if found and len(body) >= int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]):
-            self._got = b""
-            self._pool.answered(self)
+    offered: float
+    answered: float
+    p50: float
+    p99: float
+    p999: float
+    late: float
+    busy: float
+    stolen: float
 
 
-class Pool:
-    """Sends each request at its time, or as soon as a connection is free; `latencies` count from its time."""
-
-    def __init__(self, requests: list[bytes], rate: float) -> None:
-        self._requests, self._rate = requests, rate
-        self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[float, bytes]] = deque()
-        self.free: list[Line] = []
-        self.latencies: list[float] = []
-
-    async def run(self, port: int, seconds: float) -> None:
-        for _ in range(CONNECTIONS):
-            await self._loop.create_connection(lambda: Line(self), "127.0.0.1", port)
-        lines, count = [*self.free], int(self._rate * seconds)
-        begun = self._loop.time()
-        for number in range(count):
-            due = begun + number / self._rate
-            if due > self._loop.time():
-                await asyncio.sleep(due - self._loop.time())
-            self._waiting.append((due, self._requests[number % len(self._requests)]))
-            self._send()
-        async with asyncio.timeout(60):
-            while len(self.latencies) < count:  # noqa: ASYNC110 - many events
-                await asyncio.sleep(0.01)
-        for line in lines:
-            line.transport.close()
-
-    def answered(self, line: Line) -> None:
-        self.latencies.append(self._loop.time() - line.due)
-        self.free.append(line)
-        self._send()
-
-    def _send(self) -> None:
-        while self._waiting and self.free:
-            line = self.free.pop()
-            line.due, content = self._waiting.popleft()
-            line.transport.write(content)
-
-
-async def measure(api: Api, redis_url: str, folder: Path) -> list[str]:
+async def prepared(redis_url: str) -> list[bytes]:
     async with opened(redis_url) as stock:
         tenant = await stock.runtime.tenants.create("Bench", now_ms())
         _, key = await stock.runtime.api_keys.create(tenant.id, "bench", now_ms())
         made = await sessions(stock, tenant, TOKENS, 2)
-    requests = [request("POST", "/v1/sessions/verify", key, {"token": one.access_token}) for one in made]
+    return [request("POST", "/v1/sessions/verify", key, {"token": one.access_token}) for one in made]
+
+
+def offer(api: Api, requests: list[bytes], rate: float, seconds: float) -> Run:
+    stolen_before, busy_before = stolen(), cpu_seconds(api.child.pid)
+    loop = OpenLoop(api.port, requests).run(rate, seconds, random.randrange(len(requests)))
+    busy = (cpu_seconds(api.child.pid) - busy_before) / loop.seconds
+    p50, p99, p999 = (percentile(loop.latencies, share) * 1e3 for share in (0.5, 0.99, 0.999))
+    answered, late = len(loop.latencies) / loop.seconds, percentile(loop.late, 0.99) * 1e3
+    return Run(rate, answered, p50, p99, p999, late, busy, (stolen() - stolen_before) / loop.seconds)
+
+
+def measure(api: Api, requests: list[bytes], folder: Path) -> list[str]:
     file = stored(requests, folder / "verify")
-    await asyncio.to_thread(fire, api.port, file, max(3, TOKENS // 2_500))
-    most = (await asyncio.to_thread(fire, api.port, file, SECONDS)).rate
-    lines = [f"Saturated by wrk: {most:,.0f} verifications/s.", ""]
-    lines += ["| load | verifications/s | p50 ms | p99 ms | p99.9 ms |", "|---|---|---|---|---|"]
-    for share in SHARES:
-        pool = Pool(requests, most * share)
-        await pool.run(api.port, SECONDS)
-        p50, p99, p999 = (percentile(pool.latencies, part) * 1e3 for part in (0.5, 0.99, 0.999))
-        keep(**{f"p99_ms_at_{share:.0%}".strip("%"): p99})
-        lines.append(f"| {share:.0%} | {most * share:,.0f} | {p50:.1f} | {p99:.1f} | {p999:.1f} |")
+    fire(api.port, file, max(3, TOKENS // 2_500))
+    offer(api, requests, fire(api.port, file, WARM_S).rate / 2, WARM_S)
+    carried: list[float] = []
+    runs: dict[str, list[Run]] = {name: [] for name in SHARES}
+    for _ in range(ROUNDS):
+        carried.append(fire(api.port, file, WARM_S).rate)
+        for name in random.sample([*SHARES], len(SHARES)):
+            with burning((SERVER_CORE, LOAD_CORE) if name == AWAKE else (), idly=True):
+                runs[name].append(offer(api, requests, carried[-1] * SHARES[name], SECONDS))
+    said = f"Saturated by wrk: {median(carried):,.0f} verifications/s ({min(carried):,.0f}-{max(carried):,.0f})."
+    rounds = f"{ROUNDS} rounds of {SECONDS} s for each load, {CONNECTIONS} connections; medians (lowest-highest)."
+    return [f"{said} {rounds}", "", *table(runs)]
+
+
+def table(runs: dict[str, list[Run]]) -> list[str]:
+    head = "load | offered/s | answered/s | p50 ms | p99 ms | p99.9 ms | API busy | host took | generator late, p99 ms"
+    lines = [f"| {head} |", "|---|---|---|---|---|---|---|---|---|"]
+    for name, some in runs.items():
+        keep(**{f"p{part}_ms_at_{name_of(name)}": _median(some, f"p{part}") for part in ("50", "99", "999")})
+        times = " | ".join(_spread(some, part) for part in ("p50", "p99", "p999"))
+        counts = f"{_median(some, 'offered'):,.0f} | {_median(some, 'answered'):,.0f}"
+        shares = f"{_median(some, 'busy'):.0%} | {_median(some, 'stolen'):.0%}"
+        lines.append(f"| {name} | {counts} | {times} | {shares} | {_median(some, 'late'):.2f} |")
     return lines
+
+
+def _median(runs: list[Run], name: str) -> float:
+    return median(float(getattr(run, name)) for run in runs)
+
+
+def _spread(runs: list[Run], name: str) -> str:
+    seen = [float(getattr(run, name)) for run in runs]
+    return f"{median(seen):.2f} ({min(seen):.2f}-{max(seen):.2f})"
 
 
 def main() -> list[str]:
     need_wrk()
-    pin(0, LOAD_CORE)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         server = stack.enter_context(Embedded(Path(folder) / "valkey"))
         pin(redis_pid(server), LOAD_CORE)
         api = Api(server.url)
         stack.callback(api.stop)
         pin(api.child.pid, SERVER_CORE)
-        return [describe(), "", *uvloop.run(measure(api, server.url, Path(folder)))]
+        pin(0, LOAD_CORE)
+        requests = asyncio.run(prepared(server.url))
+        return [describe(), "", *measure(api, requests, Path(folder))]
 
 
 if __name__ == "__main__":

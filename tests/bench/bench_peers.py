@@ -14,6 +14,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
@@ -38,26 +39,31 @@ from tests.bench.load import (
     request,
     stored,
 )
-from tests.bench.stock import opened, sessions, sign_in
-from tests.service import Api
+from tests.bench.stock import USER_AGENT, opened, sessions, sign_in
+from tests.service import ROOT, Api
 
 PEERS = Path(__file__).parent / "peers"
 ROUNDS, SECONDS, SESSIONS = (2, 1, 500) if quick() else (5, 2, 5_000)
 VERIFY, CREATE = "**verify**", "**create**"
+BARE = "Starlette, JSON"
 RUNS = {
     "hellojohn": (VERIFY, CREATE),
     "fastify-session": ("fastify-session, GET",),
     "express-session": ("express-session, GET",),
     "oidc-provider": ("oidc-provider, introspection",),
     "better-auth": ("Better Auth, get-session", "Better Auth, createSession", "Better Auth, sign-in"),
+    "starlette": (BARE,),
+    "fastify": ("fastify, JSON",),
 }
-"""For each server what is asked of it; the name is also the file of its requests."""
+"""For each server what is asked of it; the name is also the file of its requests. The last two have no session: what a
+bare request costs on the framework below ours, and on that below the quickest of the others."""
 GOALS = {
     "verify_of_better_auth": (VERIFY, "Better Auth, get-session", 10),
     "verify_of_oidc_provider": (VERIFY, "oidc-provider, introspection", 4),
     "verify_of_fastify": (VERIFY, "fastify-session, GET", 1.3),
     "create_of_better_auth": (CREATE, "Better Auth, sign-in", 15),
     "create_of_better_auth_session": (CREATE, "Better Auth, createSession", 15),
+    "starlette_of_fastify": (BARE, "fastify, JSON", 0),
 }
 
 
@@ -107,6 +113,21 @@ def start(name: str, redis_url: str, programs: Path, requests: Path, stack: Exit
     return Server(child.pid, port)
 
 
+def bare(redis_url: str, requests: Path, stack: ExitStack) -> Server:
+    """Starlette on uvicorn with one route; every request has the same headers as the peers' have."""
+    port = free_port()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.reference", str(port), redis_url],
+        cwd=ROOT,
+        preexec_fn=dies_with_parent(signal.SIGKILL),
+    )
+    stack.callback(child.wait)
+    stack.callback(child.kill)
+    pin_all(child.pid, SERVER_CORE)
+    stored([request("GET", "/json", agent=USER_AGENT)], requests / BARE)
+    return Server(child.pid, port)
+
+
 async def ours(redis_url: str, requests: Path, stack: ExitStack) -> Server:
     api = Api(redis_url)
     stack.callback(api.stop)
@@ -116,10 +137,11 @@ async def ours(redis_url: str, requests: Path, stack: ExitStack) -> Server:
         _, key = await stock.runtime.api_keys.create(tenant.id, "bench", now_ms())
         made = await sessions(stock, tenant, SESSIONS, 2)
     tokens = random.sample([one.access_token for one in made], len(made))
-    stored((request("POST", "/v1/sessions/verify", key, {"token": one}) for one in tokens), requests / VERIFY)
+    path = "/v1/sessions/verify"
+    stored((request("POST", path, key, {"token": one}, USER_AGENT) for one in tokens), requests / VERIFY)
     said = [msgspec.structs.asdict(sign_in(number, 2)) for number in range(max(20_000, SESSIONS))]
     bodies = [{name: value for name, value in one.items() if value is not None} for one in said]
-    stored((request("POST", "/v1/sessions", key, body) for body in bodies), requests / CREATE)
+    stored((request("POST", "/v1/sessions", key, body, USER_AGENT) for body in bodies), requests / CREATE)
     return Server(api.child.pid, api.port)
 
 
@@ -158,7 +180,7 @@ def table(samples: dict[str, list[Sample]]) -> list[str]:
         by_cpu = cpu[theirs] / cpu[mine]
         by_rate = median(one.rate for one in samples[mine]) / median(one.rate for one in samples[theirs])
         keep(**{figure: by_cpu})
-        lines.append(f"| {mine.strip('*')} × {theirs} | {by_cpu:.1f} | {by_rate:.1f} | ≥ {goal} |")
+        lines.append(f"| {mine.strip('*')} × {theirs} | {by_cpu:.1f} | {by_rate:.1f} | {f'≥ {goal}' if goal else ''} |")
     return lines
 
 
@@ -177,6 +199,7 @@ def main() -> list[str]:
         valkey = stack.enter_context(Embedded(Path(folder) / "valkey"))
         pin_all(redis_pid(valkey), LOAD_CORE)
         servers = {"hellojohn": asyncio.run(ours(valkey.url, requests, stack))}
+        servers["starlette"] = bare(valkey.url, requests, stack)
         for name in RUNS:
             if name not in servers:
                 servers[name] = start(name, valkey.url, programs, requests, stack)

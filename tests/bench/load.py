@@ -53,9 +53,11 @@ def pin_all(pid: int, core: int) -> None:
         pin(int(task.name), core)
 
 
-def request(method: str, path: str, key: str = "", body: object = None) -> bytes:
-    """One HTTP/1.1 request, whole."""
+def request(method: str, path: str, key: str = "", body: object = None, agent: str = "") -> bytes:
+    """One HTTP/1.1 request, whole; `agent`: with that as its user agent."""
     lines = [f"{method} {path} HTTP/1.1", "Host: sessions.example"]
+    if agent:
+        lines.append(f"User-Agent: {agent}")
     if key:
         lines.append(f"Authorization: Bearer {key}")
     content = b"" if body is None else msgspec.json.encode(body)

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.embedded import Embedded, dies_with_parent, free_port
 from app.model import Tenant
+from app.runtime import now_ms
 from app.sessions import Issued
 from tests.bench.environment import describe, quick
 from tests.bench.figures import keep, name_of
@@ -46,8 +47,9 @@ from tests.bench.stock import Stock, living, opened, sessions, sign_in
 from tests.service import ROOT, Api
 
 ROUNDS, SECONDS = (3, 1) if quick() else (5, 2)
-VERIFIED = 10_000 if quick() else 50_000
-LISTED = 10_000
+VERIFIED, STAMPED, LISTED = 10_000, 50_000, 10_000
+IDLE = "15m"
+"""The idle timeout of those whose every verification is stamped: a step is longer than a run, shorter than a round."""
 ONCE_EACH = 12_000 * SECONDS
 GOALS = {"verify": 0.9, "create": 0.4, "refresh": 0.4, "list 20": 0.6}
 BARE = "Starlette, JSON"
@@ -137,12 +139,13 @@ async def run(bench: Bench) -> None:
         tenant, key = await _tenant(stock)
         verify = [_verify(key, one) for one in await sessions(stock, tenant, VERIFIED, 2)]
         stored(random.sample(verify, len(verify)), bench.folder / "verify")
+        await _stamped(stock, bench)
         await sessions(stock, await _lists(stock, bench), LISTED, 20)
         once = await sessions(stock, tenant, ROUNDS * len(bench.apis) * ONCE_EACH, 2)
         slices = iter([once[first : first + ONCE_EACH] for first in range(0, len(once), ONCE_EACH)])
         for api in bench.apis.values():
             await _check(api, key, once[0].access_token)
-            await asyncio.to_thread(fire, api.port, bench.folder / "verify", VERIFIED // 2_500)
+            await asyncio.to_thread(fire, api.port, bench.folder / "verify, stamped", STAMPED // 2_500)
         for _ in range(ROUNDS):
             await asyncio.to_thread(bench.references)
             for name, api in bench.apis.items():
@@ -158,7 +161,9 @@ async def _round(bench: Bench, stock: Stock, name: str, api: Api, fresh: list[Is
             stored(requests, file)
         await asyncio.to_thread(bench.measure, path + name, api.child.pid, api.port, file, once)
 
+    await asyncio.to_thread(fire, api.port, bench.folder / "verify", VERIFIED // 2_500)  # the next needs no stamp
     await measure("verify")
+    await measure("verify, stamped")
     await measure("verify, first sight", [_verify(key, one) for one in fresh], True)
     refresh = [request("POST", "/v1/sessions/refresh", body={"refresh_token": one.refresh_token}) for one in fresh]
     await measure("refresh", refresh, True)
@@ -178,6 +183,14 @@ def _create(key: str, number: int) -> bytes:
     return request("POST", "/v1/sessions", key, {name: value for name, value in said.items() if value is not None})
 
 
+async def _stamped(stock: Stock, bench: Bench) -> None:
+    """Requests that verify sessions whose activity is due to be written each time: no session comes twice in a run."""
+    tenant, key = await _tenant(stock)
+    tenant = await stock.runtime.tenants.set_policy(tenant.id, {"idle_timeout": IDLE}, now_ms())
+    verify = [_verify(key, one) for one in await sessions(stock, tenant, STAMPED, 2)]
+    stored(random.sample(verify, len(verify)), bench.folder / "verify, stamped")
+
+
 async def _lists(stock: Stock, bench: Bench) -> Tenant:
     """A tenant whose users have 20 sessions each, and the requests that list them."""
     tenant, key = await _tenant(stock)
@@ -187,9 +200,8 @@ async def _lists(stock: Stock, bench: Bench) -> Tenant:
 
 
 async def _tenant(stock: Stock) -> tuple[Tenant, str]:
-    now = time.time_ns() // 1_000_000
-    tenant = await stock.runtime.tenants.create("Bench", now)
-    return tenant, (await stock.runtime.api_keys.create(tenant.id, "bench", now))[1]
+    tenant = await stock.runtime.tenants.create("Bench", now_ms())
+    return tenant, (await stock.runtime.api_keys.create(tenant.id, "bench", now_ms()))[1]
 
 
 async def _check(api: Api, key: str, token: str) -> None:
@@ -244,7 +256,12 @@ def table(bench: Bench) -> list[str]:
 def main() -> list[str]:
     need_wrk()
     pin(0, LOAD_CORE)
-    lines = [describe(), "", f"{ROUNDS} rounds of {SECONDS} s each, {VERIFIED:,} tokens to verify.", ""]
+    lines = [
+        describe(),
+        "",
+        f"{ROUNDS} rounds of {SECONDS} s each, {VERIFIED:,} tokens to verify, {STAMPED:,} stamped.",
+        "",
+    ]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         bench = Bench(Path(folder), stack)
         asyncio.run(run(bench))

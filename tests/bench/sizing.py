@@ -14,12 +14,14 @@ README: Final = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- sizes: written by make bench -->", "<!-- /sizes -->"
 SESSIONS: Final = (1_000_000, 10_000_000, 100_000_000)
 DAY_S, PEAK, VERIFIED, REFRESHED, LIVES_DAYS = 86_400, 3, 20, 1, 30
-"""A session is verified 20 times a day and refreshed once, lives 30 days; the busiest hour is three times the mean."""
+"""A session is verified 20 times a day, and stamped each time; it is refreshed once a day and lives 30; the busiest
+hour is three times the mean."""
 HALF, HEADROOM, NODE, BACKENDS, FILES = 0.5, 1.5, 25 << 30, 20, 3
 """Cores at most half busy; memory beside the data while the file is rewritten; bytes of one primary; followers of the
 feed; the file before a rewrite is twice as large as after it, and the new one is written beside it."""
 OPERATIONS: Final = {
     "verify": "verify",
+    "verify, and a stamp": "verify_stamped",
     "refresh": "refresh",
     "create": "create",
     "list 20": "list_20",
@@ -37,8 +39,13 @@ class Load:
 
     def times(self, figures: Mapping[str, float], suffix: str) -> float:
         """The sum over the operations of how many there are times what one costs."""
-        names = ("verify", "refresh", "create", "revoke")
-        return sum(float(getattr(self, name)) * figures[f"{name}_{suffix}"] for name in names)
+        names = {"verify": "verify_stamped", "refresh": "refresh", "create": "create", "revoke": "revoke"}
+        return sum(float(getattr(self, name)) * figures[f"{figure}_{suffix}"] for name, figure in names.items())
+
+    def written(self, memory: Mapping[str, float]) -> float:
+        """Bytes that go to the append-only file."""
+        names = {"verify": "stamp", "refresh": "refresh", "create": "create", "revoke": "revoke"}
+        return sum(float(getattr(self, name)) * memory[f"aof_{figure}"] for name, figure in names.items())
 
 
 def carries(paths: Mapping[str, float]) -> list[str]:
@@ -70,8 +77,10 @@ def sizes(paths: Mapping[str, float], memory: Mapping[str, float], feed: Mapping
         f"AOF disk: {FILES} × {memory['aof_rewritten']:.0f} bytes",
         [gib(c * memory["aof_rewritten"] * FILES) for c in kept],
     )
-    written = [load.create * memory["aof_create"] + load.refresh * memory["aof_refresh"] for load in loads]
-    row("AOF written", [f"{bytes_ / 1e6:.1f} MB/s" for bytes_ in written])
+    row(
+        f"AOF written, {memory['aof_stamp']:.0f} bytes for a stamp",
+        [f"{load.written(memory) / 1e6:.1f} MB/s" for load in loads],
+    )
     for name, figure in (("SSE", "sse_bytes"), ("Redis", "redis_bytes")):
         carried = [load.revoke * feed[figure] * BACKENDS * 8 / 1e6 for load in loads]
         row(
@@ -86,12 +95,12 @@ def gib(size: float) -> str:
 
 
 def write(parts: Mapping[str, Part]) -> None:
-    """Between the marks in the README; nothing while a part of it has never been measured."""
+    """Between the marks in the README; nothing while a figure of it has never been measured."""
     figures = [parts[name].figures if name in parts else {} for name in ("bench_paths", "bench_memory", "bench_feed")]
-    text = README.read_text()
-    if not all(figures) or BEGIN not in text:
+    try:
+        tables = [*carries(figures[0]), "", *sizes(*figures)]
+    except (KeyError, ValueError):
         return
-    before, _, rest = text.partition(BEGIN)
+    before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    said = "\n".join([BEGIN, "", *carries(figures[0]), "", *sizes(*figures), "", END])
-    README.write_text(before + said + after)
+    README.write_text(before + "\n".join([BEGIN, "", *tables, "", END]) + after)

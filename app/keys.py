@@ -45,8 +45,8 @@ class _Ring(msgspec.Struct):
 
 
 class KeyRing:
-    """The signing keys, re-read at most once per `PROPAGATION_MS`. They are sealed under the first of the deployment's
-    secrets and opened under any."""
+    """The signing keys, read again twice per `PROPAGATION_MS` at most, or when somebody must have them as they are now.
+    They are sealed under the first of the deployment's secrets and opened under any."""
 
     def __init__(self, registry: Registry, *deployment: bytes) -> None:
         self._registry = registry
@@ -59,13 +59,18 @@ class KeyRing:
         ring = await self._current(now)
         return ring.opened[_active(ring.sealed, now).kid]
 
-    async def verifiers(self, now: int) -> dict[str, OKPKey]:
-        """Every key that may have signed or will sign, by `kid`; the same object as long as the ring is the same."""
-        return (await self._current(now)).opened
+    async def verifiers(self, now: int, *, fresh: bool = False) -> dict[str, OKPKey]:
+        """Every key that may have signed or will sign, by `kid`; the same object as long as the ring is the same.
+        `fresh`: as they are now."""
+        return (await self._current(now, fresh=fresh)).opened
 
-    async def jwks(self, now: int) -> dict[str, Any]:
-        """The public keys (RFC 7517 §5, RFC 8037 §2), newest first."""
-        ring = await self._current(now)
+    async def kids(self, now: int) -> list[str]:
+        """The `kid` of every public key, as they are now."""
+        return [key.kid for key in (await self._current(now, fresh=True)).sealed]
+
+    async def jwks(self, now: int, *, fresh: bool = False) -> dict[str, Any]:
+        """The public keys (RFC 7517 §5, RFC 8037 §2), newest first. `fresh`: as they are now."""
+        ring = await self._current(now, fresh=fresh)
         return {
             "keys": [
                 {"kty": "OKP", "crv": "Ed25519", "x": key.x, "kid": key.kid, "use": "sig", "alg": "EdDSA"}
@@ -113,9 +118,10 @@ class KeyRing:
         return dropped
 
     async def remove(self, kid: str, now: int) -> None:
-        """Emergency: this service refuses tokens of this key within `PROPAGATION_MS`, who verifies by JWKS once it has
-        been read anew. If it was the active one the next takes over at once, else the one before it, which everybody
-        knows, else a new one. Raises `SigningKeyNotFound`."""
+        """Emergency: this service refuses tokens of this key within `PROPAGATION_MS`, who follows its feed after
+        the next heartbeat, who verifies by JWKS alone once that has been read anew. If it was the active one the next
+        takes over at once, else the one before it, which everybody knows, else a new one. Raises `SigningKeyNotFound`.
+        """
         for _ in range(_ATTEMPTS):
             ring = await self._current(now, fresh=True)
             if kid not in ring.opened:
@@ -129,10 +135,14 @@ class KeyRing:
         raise Conflict
 
     async def _current(self, now: int, *, fresh: bool = False) -> _Ring:
+        """The ring as it was less than half of `PROPAGATION_MS` ago; `fresh`: as a read finds it that begins after this
+        call. There is one read at a time, for all who wait."""
         ring = self._ring
         if ring is not None and not fresh and 0 <= now - ring.read_at < PROPAGATION_MS // 2:
             return ring
-        if fresh or self._reading is None:
+        if fresh and self._reading is not None:
+            await asyncio.wait({self._reading})
+        if self._reading is None:
             self._reading = asyncio.create_task(self._read(now))
             self._reading.add_done_callback(self._forget)
         return await asyncio.shield(self._reading)
@@ -151,12 +161,15 @@ class KeyRing:
         sealed.sort(key=lambda key: (key.sign_from, key.kid))
         known = {} if self._ring is None else self._ring.opened
         opened = {key.kid: known.get(key.kid) or self._open(key) for key in sealed}
-        self._ring = _Ring(sealed, known if opened == known else opened, now)
-        return self._ring
+        ring = _Ring(sealed, known if opened == known else opened, now)
+        if self._reading is asyncio.current_task():
+            self._ring = ring
+        return ring
 
     async def _put(self, ring: _Ring, keys: list[SealedKey]) -> bool:
+        """Whether nobody else has changed the ring. What was read before, or is still on its way, is forgotten."""
         written = await self._registry.put_signing_keys(keys, frozenset(ring.opened))
-        self._ring = None
+        self._ring = self._reading = None
         return written
 
     def _make(self, now: int, sign_from: int) -> SealedKey:

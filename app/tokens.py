@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from joserfc.jwk import OKPKey
 
-from app.client.claims import ALGORITHM, TYPE, InvalidAccessToken, verify
+from app.client.claims import ALGORITHM, TYPE, InvalidAccessToken, UnknownKey, verify
 from app.errors import InvalidToken, RefreshTokenInvalid, TokenExpired
 from app.genuine import Genuine
 from app.keys import KeyRing, derive
@@ -65,18 +65,25 @@ class AccessTokens:
         return _signed(claims, key), max(0, expires - issued)
 
     async def read(self, token: str, now: int, audience: str | None) -> dict[str, Any]:
-        """The claims of a good token. Raises `InvalidToken`, `TokenExpired`."""
-        keys, now_s = await self._keys.verifiers(now), now // 1_000
-        if self._genuine.knows(token, keys):
-            claims = _claims_in(token)
-            if claims["iat"] <= now_s:
-                return _in_time(claims, audience, now_s)
+        """The claims of a good token. Raises `InvalidToken`, `TokenExpired`. For an unknown key the ring is read anew:
+        another process may have made it just now."""
+        now_s = now // 1_000
         try:
-            claims = verify(token, keys, self._issuer, audience, now_s)
+            try:
+                return self._read(token, await self._keys.verifiers(now), audience, now_s)
+            except UnknownKey:
+                return self._read(token, await self._keys.verifiers(now, fresh=True), audience, now_s)
         except InvalidAccessToken as error:
             if error.code == "token_expired":
                 raise TokenExpired from None
             raise InvalidToken from None
+
+    def _read(self, token: str, keys: dict[str, OKPKey], audience: str | None, now_s: int) -> dict[str, Any]:
+        if self._genuine.knows(token, keys):
+            claims = _claims_in(token)
+            if claims["iat"] <= now_s:
+                return _in_time(claims, audience, now_s)
+        claims = verify(token, keys, self._issuer, audience, now_s)
         self._genuine.note(token)
         return claims
 

@@ -24,7 +24,7 @@ from app.model import new_session_id, shard_in
 from app.reader import Beat, Bookmark
 from app.store import keyspace
 from app.store.log import Position
-from tests.servers import command
+from tests.servers import command, wait_until
 from tests.service import ADMIN_KEY, SECRET, Api, Backend
 
 
@@ -214,6 +214,20 @@ def test_many_who_come_back_at_once_get_each_event_once(backend: Backend, api: A
     for stream in [first, *streams]:
         stream.leave()
     assert all(stream.ended(10) for stream in [first, *streams])
+
+
+def test_each_heartbeat_names_the_keys_there_are(backend: Backend) -> None:
+    http, admin = backend.api.http, {"Authorization": f"Bearer {ADMIN_KEY}"}
+    stream = Stream(backend)
+    old = {key["kid"] for key in http.get("/.well-known/jwks.json").json()["keys"]}
+    assert set(stream.beats[0]["kids"]) == old
+    for kid in old:
+        assert http.delete(f"/v1/admin/signing-keys/{kid}", headers=admin).status_code == 204
+    heard = len(stream.beats)
+    wait_until(lambda: len(stream.beats) > heard, "the next heartbeat")
+    now = {key["kid"] for key in http.get("/.well-known/jwks.json").json()["keys"]}
+    assert now and set(stream.beats[heard]["kids"]) == now and not now & old
+    stream.stop()
 
 
 def test_each_heartbeat_is_dated_from_the_opening_of_its_own_stream(backend: Backend) -> None:

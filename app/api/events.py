@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from math import floor
 from typing import Annotated, Final
 
@@ -91,9 +91,9 @@ async def _messages(
 ) -> AsyncGenerator[bytes, None]:
     """Until the process is asked to end, or the credential that opened the stream is good no more."""
     async with aclosing(items):
-        yield b"retry: 1000\n\n" + b"".join(_frame(call, item, opened_at) for item in first)
+        yield b"retry: 1000\n\n" + await _frames(call, first, opened_at)
         async for some in items:
-            yield b"".join(_frame(call, item, opened_at) for item in some) or _COMMENT
+            yield await _frames(call, some, opened_at) or _COMMENT
             if call.context.site.closing or not await _still_good(call, some):
                 return
             await asyncio.sleep(_GATHER_S)
@@ -114,14 +114,14 @@ async def patiently(items: _Streamed) -> _Streamed:
                 await asyncio.gather(coming, return_exceptions=True)
             some = coming.result()
             yield some
-            caught_up = any(isinstance(item, Beat) for item in some)
+            caught_up = _has_beat(some)
         async for some in items:
             yield some
 
 
 async def _still_good(call: Call, items: Sequence[Item]) -> bool:
     """Looked at with each heartbeat."""
-    if not any(isinstance(item, Beat) for item in items):
+    if not _has_beat(items):
         return True
     context, now = call.context, call.runtime.clock()
     try:
@@ -133,11 +133,23 @@ async def _still_good(call: Call, items: Sequence[Item]) -> bool:
     return True
 
 
-def _frame(call: Call, item: Item, opened_at: float) -> bytes:
+async def _frames(call: Call, items: Sequence[Item], opened_at: float) -> bytes:
+    kids: list[str] | None = None
+    if _has_beat(items):
+        with suppress(StoreUnavailable):
+            kids = await call.runtime.keys.kids(call.runtime.clock())
+    return b"".join(_frame(call, item, opened_at, kids) for item in items)
+
+
+def _has_beat(items: Sequence[Item]) -> bool:
+    return any(isinstance(item, Beat) for item in items)
+
+
+def _frame(call: Call, item: Item, opened_at: float, kids: list[str] | None) -> bytes:
     """The message for an item. An event's is made once for all who get it; a heartbeat is each stream's own, and only
     heartbeats move the id that a client comes back with, so it misses nothing."""
     if isinstance(item, Beat):
-        return _heartbeat(call, item, opened_at)
+        return _heartbeat(call, item, opened_at, kids)
     if not item.frame:
         match item:
             case Entry():
@@ -150,14 +162,17 @@ def _frame(call: Call, item: Item, opened_at: float) -> bytes:
     return item.frame
 
 
-def _heartbeat(call: Call, beat: Beat, opened_at: float) -> bytes:
+def _heartbeat(call: Call, beat: Beat, opened_at: float, kids: list[str] | None) -> bytes:
     """`lag_ms`: how long before it is written here its moment was. `since_open_ms`: how long after this stream was
-    opened, less than nothing if before: a client that knows when it asked needs to trust no buffer on the way."""
+    opened, less than nothing if before: a client that knows when it asked needs to trust no buffer on the way. `kids`:
+    all keys of the JWKS, as they were after that moment; left out while the store cannot say."""
     beat.cursor = beat.cursor or _cursor(call, beat.bookmark)
     lag = asyncio.get_running_loop().time() - beat.read_at
     since = floor((beat.read_at - opened_at) * 1_000)
-    data = _encode({"cursor": beat.cursor, "lag_ms": round(lag * 1_000), "since_open_ms": since})
-    return b"event: heartbeat\nid: " + beat.cursor.encode() + b"\ndata: " + data + b"\n\n"
+    said: dict[str, object] = {"cursor": beat.cursor, "lag_ms": round(lag * 1_000), "since_open_ms": since}
+    if kids is not None:
+        said["kids"] = kids
+    return b"event: heartbeat\nid: " + beat.cursor.encode() + b"\ndata: " + _encode(said) + b"\n\n"
 
 
 def _cursor(call: Call, bookmark: Bookmark) -> str:

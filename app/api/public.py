@@ -32,7 +32,9 @@ _ERRORS: Final = docs.errors(catalogue())
 
 
 async def jwks(call: Call) -> Reply:
-    return cached(call, msgspec.json.encode(await call.runtime.keys.jwks(call.now)))
+    """With `Cache-Control: no-cache` (RFC 9111 §5.2.1.4) as the keys are now, in this process too."""
+    fresh = b"no-cache" in call.context.headers.get(b"cache-control", b"").lower()
+    return cached(call, msgspec.json.encode(await call.runtime.keys.jwks(call.now, fresh=fresh)))
 
 
 async def metadata(call: Call) -> Reply:

@@ -23,7 +23,7 @@ from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError
 from .events import Event, channel, event_of
 from .feed import Backoff, Listener
 from .freshness import clock
-from .shards import SHARDS, base32, log_key
+from .shards import SHARDS, SIGNING_KEYS, base32, log_key
 
 _PAST_S: Final = 24 * 3_600 + 600
 """No access token lives longer than a day; ten minutes for clocks that differ."""
@@ -113,7 +113,10 @@ class RedisFeed:
             began, generation = clock(), self._generation
             for group in range(_GROUPS):
                 await self._read_shards(log, range(group, SHARDS, _GROUPS))
+            kids = await _kids(log)
             await _refuse_replica(log)
+            if kids:
+                self._listener.listed(kids, began)
             if generation == self._generation:
                 self._backoff.reset()
                 self._listener.confirm(began)
@@ -200,6 +203,15 @@ async def _pages(log: Client, wanted: dict[int, bytes]) -> dict[int, list[Any]]:
         for shard, start in wanted.items():
             pipeline.execute_command("XRANGE", log_key(shard), b"(" + start, "+", "COUNT", _COUNT)
         return dict(zip(wanted, await pipeline.execute(), strict=True))
+
+
+async def _kids(log: Client) -> frozenset[str]:
+    """All keys of the service; none where that is not to be known: there is no ring yet, or this user may not ask."""
+    with suppress(NoPermissionError):
+        ask: Any = log.execute_command
+        async with asyncio.timeout(_TIMEOUT_S):
+            return frozenset(kid.decode() for kid in await ask("HKEYS", SIGNING_KEYS))
+    return frozenset()
 
 
 async def _refuse_replica(log: Client) -> None:

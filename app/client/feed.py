@@ -21,6 +21,9 @@ class Listener(Protocol):
     def confirm(self, as_of: float) -> None:
         """Everything that happened up to `as_of`, on `freshness.clock`, has been given."""
 
+    def listed(self, kids: frozenset[str], as_of: float) -> None:
+        """At some moment that is not before `as_of`, on `freshness.clock`, these were all keys of the service."""
+
     def doubt(self) -> None:
         """What follows is a snapshot; until the next `confirm` there may be holes."""
 

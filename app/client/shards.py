@@ -39,6 +39,10 @@ def log_key(shard: int) -> str:
     return f"hj:{{{TAGS[shard]}}}:events"
 
 
+SIGNING_KEYS: Final = "hj:keys"
+"""The ring of signing keys: a hash, whose fields are the `kid`s of the JWKS."""
+
+
 def _tags() -> tuple[str, ...]:
     """For shard i the shortest base-36 tag whose cluster slot lies in [16i, 16i+15], so that 1,024 tags spread
     evenly over any number of nodes. Redis Cluster specification, "Hash tags": slot = CRC16(tag) mod 16384."""

@@ -33,11 +33,12 @@ class _Again(Exception):
 
 class _Heartbeat(msgspec.Struct):
     """`lag_ms`: how old it was when the service wrote it. `since_open_ms`: how long after the stream was opened its
-    moment was, by the service's clock; older services do not say."""
+    moment was, by the service's clock. `kids`: all its keys, after that moment. Older services do not say."""
 
     cursor: str
     lag_ms: int = 0
     since_open_ms: int | None = None
+    kids: frozenset[str] | None = None
 
 
 _event: Final = msgspec.json.Decoder(Event).decode
@@ -129,7 +130,10 @@ class EventStream:
         if beat.since_open_ms is not None:
             self._asked_at = min(self._asked_at, said - beat.since_open_ms / 1_000)
             proved = self._asked_at + beat.since_open_ms / 1_000
-        self._listener.confirm(min(proved, said - self._pulse.slack))
+        as_of = min(proved, said - self._pulse.slack)
+        if beat.kids is not None:
+            self._listener.listed(beat.kids, as_of)
+        self._listener.confirm(as_of)
         if said - proved > max(_UNDER_WAY_S, self._pulse.limit):
             raise _Again
 

@@ -25,6 +25,7 @@ OnStale = Literal["ask", "refuse", "allow"]
 
 _SWEEP_S: Final = 1.0
 _FAREWELL_S: Final = 2.0
+_UNSETTLED: Final = "The token's key is not known yet"
 _now: Final = time.time
 _log: Final = logging.getLogger("session_client")
 
@@ -145,7 +146,10 @@ class Verifier:
         try:
             claims = self._read(token)
         except UnknownKey as unknown:
-            if not await self._keys.found(unknown.kid):
+            is_there = await self._keys.found(unknown.kid)
+            if is_there is None:
+                return await self._ask_of_key(unknown.kid, token)
+            if not is_there:
                 raise InvalidToken from None
             claims = self._read(token)
         if self._may_answer():
@@ -162,9 +166,9 @@ class Verifier:
         try:
             claims = self._read(token)
         except UnknownKey as unknown:
-            if self._keys.wants(unknown.kid):
-                raise VerifierStale("The token's key is not known yet") from None
-            raise InvalidToken from None
+            if self._keys.refutes(unknown.kid):
+                raise InvalidToken from None
+            raise VerifierStale(_UNSETTLED) from None
         if not self._may_answer():
             raise VerifierStale
         self._reports.seen.add(claims.session_id)
@@ -188,6 +192,9 @@ class Verifier:
     def confirm(self, as_of: float) -> None:
         self._freshness.confirm(as_of)
         self._decided.set()
+
+    def listed(self, kids: frozenset[str], as_of: float) -> None:
+        self._keys.listed(kids, as_of)
 
     def doubt(self) -> None:
         self._freshness.doubt()
@@ -224,6 +231,15 @@ class Verifier:
 
     def _may_answer(self) -> bool:
         return clock() < self._freshness.until or self._on_stale == "allow"
+
+    async def _ask_of_key(self, kid: str, token: str) -> Claims:
+        """A token may be good whose key is newer than what is known here. Who may ask the service does so once in a
+        cooldown: an inventor of keys costs no more. Nobody's signature is taken on trust."""
+        if self._on_stale != "ask" or not self._keys.may_ask():
+            raise VerifierStale(_UNSETTLED)
+        claims = await self._ask(token)
+        self._keys.expect(kid)
+        return claims
 
     async def _ask(self, token: str) -> Claims:
         """The service's own word. Raises `ServiceUnavailable` without one."""

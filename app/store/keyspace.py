@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from app.client.shards import SIGNING_KEYS as SIGNING_KEYS
 from app.client.shards import TAGS, log_key
 
 TENANTS: Final = "hj:tenants"
 PENDING: Final = "hj:pending"
-SIGNING_KEYS: Final = "hj:keys"
 REPAIRED: Final = "hj:repaired"
 WORKER: Final = "hj:worker"
 COUNTING: Final = "hj:counting"

@@ -176,6 +176,24 @@ def test_a_removed_key_ends_its_tokens_and_no_good_one_fails(backend: Backend, s
             assert probe.code(backend.create()["access_token"]) == "good"
 
 
+def test_a_removed_key_ends_its_tokens_with_the_next_heartbeat_and_the_one_in_its_place_fails_nobody(
+    backend: Backend, start: Start
+) -> None:
+    """A set of keys is believed for ten minutes and may not be fetched anew for half a minute."""
+    asking, refusing, allowing = probes = [start(onStale=policy) for policy in ("ask", "refuse", "allow")]
+    old, http = backend.create()["access_token"], backend.api.http
+    assert {probe.code(old) for probe in probes} == {"good"}
+    for key in http.get("/v1/admin/signing-keys", headers=ADMIN).json()["data"]:
+        assert http.delete(f"/v1/admin/signing-keys/{key['kid']}", headers=ADMIN).status_code == 204
+    removed, fresh = time.monotonic(), backend.create()["access_token"]
+    assert asking.code(fresh) == "good"
+    codes = set()
+    while time.monotonic() < removed + 4:
+        codes |= {probe.code(fresh) for probe in probes}
+    assert codes <= {"good", "verifier_stale"}
+    assert [probe.codes(old, fresh) for probe in (asking, refusing, allowing)] == [["invalid_token", "good"]] * 3
+
+
 @pytest.mark.slow
 def test_an_active_user_of_local_verifiers_is_not_idle_and_a_silent_one_is(
     backend: Backend, start: Start, valkey_url: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,8 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from app.client.errors import ServiceUnavailable, VerifierStale
+from app.client.errors import InvalidToken, ServiceUnavailable, VerifierStale
+from app.client.freshness import clock
 from app.client.jwks import KeySet
 from app.embedded import Embedded
 from app.keys import KeyRing
@@ -88,13 +90,108 @@ async def test_a_removed_key_is_refused_at_the_next_fetch_also_for_cached_tokens
     token = (await site.create())["access_token"]
     async with site.verifier(jwks_max_age=1.0, jwks_cooldown=0.0) as verifier:
         assert await verifier.verify(token) is await verifier.verify(token)
-        admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        gone = await asyncio.to_thread(api.http.delete, f"/v1/admin/signing-keys/{_kid(token)}", headers=admin)
-        assert gone.is_success
+        await remove(api, _kid(token))
         await until(verifier, token, "invalid_token", 4.0)
         fresh = (await site.create())["access_token"]
         assert _kid(fresh) != _kid(token)
         assert await code(verifier, fresh) == "ok"
+
+
+@pytest.fixture(params=["http", "redis"])
+def follower(request: pytest.FixtureRequest, api: Api, own_server: Embedded) -> Site:
+    """Its verifiers believe a set of keys for ten minutes and follow over HTTP or in Redis."""
+    return Site(api, own_server.url if request.param == "redis" else None)
+
+
+async def test_a_removed_key_is_refused_with_the_next_heartbeat_also_for_cached_tokens(
+    follower: Site, api: Api
+) -> None:
+    token = (await follower.create())["access_token"]
+    async with follower.verifier() as verifier, follower.verifier(on_stale="allow") as allowing:
+        assert [await code(one, token) for one in (verifier, allowing)] == ["ok", "ok"]
+        await remove(api, _kid(token))
+        took = max(await asyncio.gather(*(until(one, token, "invalid_token", 5.0) for one in (verifier, allowing))))
+        assert took < 3.5
+        with pytest.raises(InvalidToken):
+            verifier.check(token)
+
+
+async def test_a_key_that_signs_before_anyone_has_heard_of_it_costs_nobody_a_sign_in(follower: Site, api: Api) -> None:
+    """The service has one key; it is removed, and the one made in its place signs at once. No set may be fetched anew
+    for half a minute yet."""
+    token = (await follower.create())["access_token"]
+    async with (
+        follower.verifier() as asking,
+        follower.verifier(on_stale="refuse") as refusing,
+        follower.verifier(on_stale="allow") as allowing,
+    ):
+        verifiers = [asking, refusing, allowing]
+        assert [await code(one, token) for one in verifiers] == ["ok", "ok", "ok"]
+        await remove(api, _kid(token))
+        fresh = (await follower.create())["access_token"]
+        assert _kid(fresh) != _kid(token)
+        assert await code(asking, fresh) == "ok"
+        verdicts: list[set[str]] = [set(), set(), set()]
+        end = asyncio.get_running_loop().time() + 6.0
+        while asyncio.get_running_loop().time() < end and not all("ok" in seen for seen in verdicts):
+            for one, seen in zip(verifiers, verdicts, strict=True):
+                seen.add(await code(one, fresh))
+            await asyncio.sleep(0.01)
+        assert all({"ok"} <= seen <= {"ok", "verifier_stale"} for seen in verdicts)
+
+
+async def test_who_invents_keys_is_answered_by_nobody_but_once(site: Site) -> None:
+    """Each token names another key that no one has heard of."""
+    token = (await site.create())["access_token"]
+    forged = [_under(f"{number:043}", token) for number in range(200)]
+    async with site.verifier() as verifier, site.verifier(on_stale="allow") as allowing:
+        before = await _answered(site, "verifySession"), await _answered(site, "getJwks")
+        verdicts = Counter([await code(verifier, text) for text in forged])
+        assert verdicts == {"invalid_token": 1, "verifier_stale": 199}
+        assert {await code(allowing, text) for text in forged} == {"verifier_stale"}
+        after = await _answered(site, "verifySession"), await _answered(site, "getJwks")
+        assert (after[0] - before[0], after[1] - before[1]) == (1, 0)
+        await until(verifier, forged[-1], "invalid_token", 5.0)  # the next heartbeat refutes what came before it
+        assert {await code(verifier, text) for text in forged} == {"invalid_token"}
+        assert await _answered(site, "getJwks") == after[1]
+        assert await code(verifier, token) == "ok"
+
+
+async def test_each_process_of_the_service_knows_a_key_that_another_has_just_made(
+    site: Site, api: Api, own_server: Embedded
+) -> None:
+    other = Api(own_server.url)
+    try:
+        old = await site.create()
+        backend = site.backend
+        assert backend.verify(old["access_token"], other)["valid"]
+        await remove(api, _kid(old["access_token"]))
+        fresh = (await site.create())["access_token"]
+        assert backend.verify(fresh, other)["valid"]
+        assert not backend.verify(old["access_token"], other)["valid"]
+        names = other.http.get("/.well-known/jwks.json", headers={"Cache-Control": "no-cache"}).json()["keys"]
+        assert [key["kid"] for key in names] == [_kid(fresh)]
+    finally:
+        other.stop()
+
+
+async def remove(api: Api, kid: str) -> None:
+    admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    gone = await asyncio.to_thread(api.http.delete, f"/v1/admin/signing-keys/{kid}", headers=admin)
+    assert gone.is_success
+
+
+def _under(kid: str, token: str) -> str:
+    """The token with another key named in its header."""
+    head = json.dumps({"alg": "EdDSA", "typ": "at+jwt", "kid": kid}).encode()
+    return urlsafe_b64encode(head).decode().rstrip("=") + token[token.index(".") :]
+
+
+async def _answered(site: Site, operation: str) -> float:
+    """How many calls of it the service has answered."""
+    text = (await asyncio.to_thread(site.api.http.get, "/metrics")).text
+    lines = [line for line in text.splitlines() if f'operation="{operation}"' in line and "_count" in line]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 class Jwks:
@@ -141,12 +238,10 @@ async def test_a_hundred_who_need_an_unknown_key_fetch_once_and_then_not_before_
         jwks.hold.set()
         await asyncio.gather(*asking)
         assert (jwks.asked, set(keys.keys)) == (1, {"k1"})
-        for _ in range(100):
-            await keys.found("forged")
-        assert jwks.asked == 1 and not keys.wants("forged")
+        assert {await keys.found(f"forged {number}") for number in range(100)} == {None}
+        assert jwks.asked == 1 and not keys.refutes("forged 0")
         eager = KeySet(http, 600.0, 0.0, lambda gone: None)
-        await eager.found("k1")
-        await eager.found("k2")
+        assert (await eager.found("k1"), await eager.found("k2")) == (True, False)
         assert jwks.asked == 3
         await keys.close()
         await eager.close()
@@ -170,12 +265,94 @@ async def test_a_fetch_that_fails_keeps_the_keys_and_is_not_repeated_at_once() -
 async def test_a_key_that_is_no_longer_published_is_gone_and_that_is_told() -> None:
     async with Jwks.serving() as (jwks, http):
         told: list[bool] = []
-        keys = KeySet(http, 600.0, 0.0, told.append)
+        keys = KeySet(http, 600.0, 30.0, told.append)
         jwks.keys = [a_key("k1"), a_key("k2")]
         await keys.fetch()
         jwks.keys = [a_key("k2"), a_key("k3")]
         await keys.fetch()
         assert set(keys.keys) == {"k2", "k3"} and told == [False, True]
+        assert await keys.found("k1") is False
+        await keys.close()
+
+
+async def test_a_key_is_refuted_by_a_list_that_is_no_older_than_the_first_token_that_names_it() -> None:
+    async with Jwks.serving() as (jwks, http):
+        keys = KeySet(http, 600.0, 30.0, lambda gone: None)
+        jwks.keys = [a_key("k1")]
+        await keys.fetch()
+        before = clock()
+        assert await keys.found("new") is None
+        keys.listed(frozenset({"k1"}), before)
+        assert await keys.found("new") is None and not keys.refutes("new")
+        keys.listed(frozenset({"k1"}), clock())
+        assert await keys.found("new") is False and keys.refutes("new")
+        assert await keys.found("newer") is None and jwks.asked == 1
+        await keys.close()
+
+
+async def test_of_keys_that_nobody_knows_only_so_many_are_remembered_and_none_that_is_forgotten_is_refuted() -> None:
+    async with Jwks.serving() as (_, http):
+        keys = KeySet(http, 600.0, 30.0, lambda gone: None)
+        await keys.fetch()
+        for number in range(3_000):
+            assert await keys.found(f"invented {number}") is None
+        keys.listed(frozenset({"k1"}), clock())
+        assert await keys.found("invented 2999") is False
+        assert await keys.found("invented 0") is None
+        assert len(keys._strangers._since) == 1_000
+        await keys.close()
+
+
+async def test_a_key_that_is_no_longer_listed_comes_back_by_a_newer_list_only() -> None:
+    """An older set may lie in a cache on the way, or with a process that is behind."""
+    async with Jwks.serving() as (jwks, http):
+        told: list[bool] = []
+        keys = KeySet(http, 600.0, 0.0, told.append)
+        jwks.keys = [a_key("k1"), a_key("k2")]
+        before = clock()
+        await keys.fetch()
+        keys.listed(frozenset({"k2"}), before)
+        assert set(keys.keys) == {"k1", "k2"}
+        keys.listed(frozenset({"k2"}), clock())
+        assert set(keys.keys) == {"k2"} and await keys.found("k1") is False
+        await keys.fetch()
+        assert set(keys.keys) == {"k2"} and told == [False, True, False] and jwks.asked == 2
+        keys.listed(frozenset({"k1", "k2"}), clock())
+        assert set(keys.keys) == {"k1", "k2"} and jwks.asked == 2
+        await keys.close()
+
+
+async def test_a_key_that_is_listed_is_fetched_soon_and_asked_for_less_and_less_often() -> None:
+    async with Jwks.serving() as (jwks, http):
+        keys = KeySet(http, 600.0, 30.0, lambda gone: None)
+        jwks.keys = [a_key("k1")]
+        await keys.fetch()
+        for _ in range(20):
+            keys.listed(frozenset({"k1", "k2"}), clock())
+            assert await keys.found("k2") is None or jwks.asked > 1
+        for _ in range(45):
+            await asyncio.sleep(0.1)
+            keys.listed(frozenset({"k1", "k2"}), clock())
+        assert 3 <= jwks.asked <= 5
+        jwks.keys.append(a_key("k2"))
+        await asyncio.sleep(1.0)
+        assert await keys.found("k2") is True
+        asked = jwks.asked
+        await asyncio.sleep(1.5)
+        assert jwks.asked == asked
+        await keys.close()
+
+
+async def test_a_key_that_the_service_has_vouched_for_is_fetched_at_once() -> None:
+    async with Jwks.serving() as (jwks, http):
+        keys = KeySet(http, 600.0, 30.0, lambda gone: None)
+        jwks.keys = [a_key("k1")]
+        await keys.fetch()
+        jwks.keys.append(a_key("k2"))
+        assert await keys.found("k2") is None and keys.may_ask() and not keys.may_ask()
+        keys.expect("k2")
+        await asyncio.sleep(0.2)
+        assert set(keys.keys) == {"k1", "k2"} and jwks.asked == 2
         await keys.close()
 
 
@@ -186,6 +363,18 @@ async def test_keys_of_other_kinds_are_left_to_others() -> None:
         jwks.keys = [rsa, a_key("enc", use="enc"), a_key("x", crv="X25519"), a_key("bad", x="AA"), a_key("good")]
         await keys.fetch()
         assert set(keys.keys) == {"good"}
+        await keys.close()
+
+
+async def test_keys_that_are_fresh_are_not_fetched_again() -> None:
+    async with Jwks.serving() as (jwks, http):
+        keys = KeySet(http, 600.0, 30.0, lambda gone: None)
+        keeping = asyncio.create_task(keys.keep_fresh())
+        await keys.fetch()
+        await asyncio.sleep(1.5)
+        assert jwks.asked == 1
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         await keys.close()
 
 
@@ -210,8 +399,7 @@ async def test_the_service_may_shorten_the_age_of_its_keys() -> None:
 async def test_memory_alone_does_not_refuse_a_key_that_only_a_fetch_can_know(site: Site) -> None:
     token = (await site.create())["access_token"]
     async with site.verifier(jwks_cooldown=0.0) as verifier:
-        head = json.dumps({"alg": "EdDSA", "typ": "at+jwt", "kid": "x" * 43}).encode()
-        unknown = urlsafe_b64encode(head).decode().rstrip("=") + token[token.index(".") :]
+        unknown = _under("x" * 43, token)
         with pytest.raises(VerifierStale):
             verifier.check(unknown)
         assert await code(verifier, unknown) == "invalid_token"

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from app.client.events import PATTERN
+from app.client.shards import SIGNING_KEYS
 from app.embedded import Embedded
 from app.runtime import now_ms, open_runtime
 from app.settings import Settings
@@ -99,6 +100,7 @@ def test_each_part_does_its_whole_job_as_its_own_user(walled: Walled) -> None:
         stream = next(Redis(port=walled.server.port).scan_iter("hj:{*}:events"))
         assert reader.xrange(stream)
         assert reader.xread({stream: 0})
+        assert reader.hkeys(SIGNING_KEYS)
     assert walled.refusals() == []
 
 
@@ -149,11 +151,17 @@ def test_nothing_else_is_allowed(walled: Walled, user: str) -> None:
     assert command(walled.server, "GET", "other") == "1"
 
 
-def test_who_follows_may_read_the_log_and_change_nothing(walled: Walled) -> None:
+def test_who_follows_may_read_the_log_and_the_names_of_keys_and_change_nothing(walled: Walled) -> None:
+    command(walled.server, "HSET", SIGNING_KEYS, "kid", "sealed")
     with walled.client("hj-subscriber") as client:
+        assert client.hkeys(SIGNING_KEYS) == [b"kid"]
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            client.xrange(SIGNING_KEYS)
         for words in (
-            "HGETALL hj:keys", "GET hj:apikey:x", "HGETALL hj:{0}:session:x", "ZRANGE hj:{0}:due 0 -1", "SET hj:x 1",
-            "XADD hj:{0}:events * a b", "DEL hj:{0}:events", "PUBLISH hj:revocations:x y", "XRANGE hj:keys - +",
+            "HGETALL hj:keys", "HGET hj:keys kid", "HMGET hj:keys kid", "HVALS hj:keys", "HSCAN hj:keys 0",
+            "HDEL hj:keys kid", "HSET hj:keys kid x", "DEL hj:keys", "GET hj:keys",
+            "GET hj:apikey:x", "HGETALL hj:{0}:session:x", "ZRANGE hj:{0}:due 0 -1", "SET hj:x 1",
+            "XADD hj:{0}:events * a b", "DEL hj:{0}:events", "PUBLISH hj:revocations:x y",
             f"EVALSHA {SCRIPTS['revoke'].sha} 0",
         ):  # fmt: skip
             with pytest.raises(NoPermissionError):

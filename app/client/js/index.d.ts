@@ -30,11 +30,11 @@ export declare class SessionClientError extends Error {
   readonly status: 401 | 503;
 }
 
-/** Durations of jose's `createRemoteJWKSet`, in milliseconds. */
+/** Durations as of jose's `createRemoteJWKSet`, in milliseconds. */
 export interface KeyOptions {
   /** How long a fetched list of keys is used (600 000). */
   readonly cacheMaxAge?: number;
-  /** The least time between fetches for unknown keys (30 000). */
+  /** The least time between fetches, or questions to the service, for keys that only a token names (30 000). */
   readonly cooldownDuration?: number;
   /** The longest wait for a fetch (5 000). */
   readonly timeoutDuration?: number;

@@ -23,8 +23,8 @@ const end = (sid, notAfter = soon()) => ({
   not_after: notAfter,
 });
 const say = (type, data, id) => `event: ${type}\n${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`;
-const beat = (cursor, lag_ms = 0, since_open_ms = undefined) =>
-  say("heartbeat", { cursor, lag_ms, since_open_ms }, cursor);
+const beat = (cursor, lag_ms = 0, since_open_ms = undefined, kids = undefined) =>
+  say("heartbeat", { cursor, lag_ms, since_open_ms, kids }, cursor);
 const reset = (reason = "snapshot") => say("reset", { reason });
 const told = (event) => say(event.type, event);
 
@@ -289,6 +289,21 @@ test("not even when what waited is the first thing it meets", async () => {
   assert.equal(asked[1], "c1");
   assert.equal(verifier.fresh, false);
   await verifier.close();
+});
+
+test("a heartbeat's keys withdraw what was there", async () => {
+  await withVerifier([reset() + beat("c1")], {}, async ({ service, verifier, token, code }) => {
+    const text = token();
+    await verifier.ready();
+    assert.equal(await code(text), "good");
+    service.streams[0].write(beat("c2", 0, undefined, ["a"]));
+    await until(async () => (await code(text)) === "invalid_token", "the withdrawal");
+    service.streams[0].write(beat("c3", 0, undefined, [signer.kid, "a"]));
+    await until(async () => (await code(text)) === "good", "its return");
+    service.streams[0].write(say("heartbeat", { cursor: "c4", kids: [7] }, "c4"));
+    await until(() => service.asked.length === 2, "another request");
+    assert.equal(service.asked[1]["last-event-id"], "c3");
+  });
 });
 
 test("nothing is opened before it is needed, and nothing stays open", async () => {

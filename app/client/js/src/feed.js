@@ -44,7 +44,8 @@ export class Feed {
 
   /**
    * @param {import("./api.js").Api} api
-   * @param {{event: (event: FeedEvent) => void, reset: () => void}} hear
+   * @param {{event: (event: FeedEvent) => void, reset: () => void, keys: (kids: string[], asOf: number) => void}} hear
+   *   `keys`: all there were at some moment not before `asOf`, by `performance.now()`
    * @param {number} maxMs how long ago the last heartbeat may be
    */
   constructor(api, hear, maxMs) {
@@ -165,12 +166,13 @@ export class Feed {
    * `lag_ms` is how old it was when the service wrote it, which says nothing of the way here. `since_open_ms` is how long
    * after the stream was opened its moment was, and nobody can have opened it before it was asked for: that bound holds
    * however long the bytes were under way. Where it lags behind (a slow link, clocks that run apart), a new stream has a
-   * new one; a bound ahead of the present is drawn back. Older services do not say it.
-   * @param {string} cursor @param {{lag_ms?: unknown, since_open_ms?: unknown}} said
+   * new one; a bound ahead of the present is drawn back. `kids` are all keys after that moment. Older services say neither.
+   * @param {string} cursor @param {{lag_ms?: unknown, since_open_ms?: unknown, kids?: unknown}} said
    */
-  #beat(cursor, { lag_ms: behindMs = 0, since_open_ms: sinceMs }) {
+  #beat(cursor, { lag_ms: behindMs = 0, since_open_ms: sinceMs, kids }) {
     const isDated = typeof behindMs === "number" && (sinceMs === undefined || typeof sinceMs === "number");
     if (!isDated || cursor === "") throw new TypeError("a heartbeat without its place in time");
+    if (kids !== undefined && !isListOfTexts(kids)) throw new TypeError("a heartbeat whose keys are no names");
     let wayMs = 0;
     if (sinceMs !== undefined) {
       this.#askedAt = Math.min(this.#askedAt, this.#lookedAt - behindMs - sinceMs);
@@ -179,6 +181,7 @@ export class Feed {
     this.#cursor = cursor;
     this.#beatAt = this.#lookedAt;
     this.#behindMs = behindMs + wayMs;
+    if (kids !== undefined) this.#hear.keys(kids, this.#beatAt - this.#behindMs);
     this.#whole = true;
     this.#failures = 0;
     this.#patienceMs = Math.max(SILENCE_MS, this.#maxMs);
@@ -209,4 +212,9 @@ export class Feed {
     if (unseen > limit) this.#behindMs += unseen;
     if (Math.max(still, unseen) > limit || now - this.#byteAt > this.#patienceMs) this.#round.abort();
   }
+}
+
+/** @param {unknown} value @returns {value is string[]} */
+function isListOfTexts(value) {
+  return Array.isArray(value) && value.every((one) => typeof one === "string");
 }

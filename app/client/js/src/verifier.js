@@ -4,7 +4,7 @@ import { Api } from "./api.js";
 import { Cache } from "./cache.js";
 import { SessionClientError } from "./errors.js";
 import { Feed } from "./feed.js";
-import { Keys, isAboutTheToken } from "./keys.js";
+import { Keys } from "./keys.js";
 import { changedBy, Ledger, overlaid } from "./ledger.js";
 import { read } from "./options.js";
 import { createdMs } from "./session_id.js";
@@ -39,7 +39,11 @@ class Verifier {
     this.#keys = new Keys(`${options.url}/.well-known/jwks.json`, options.fetch, options.keys);
     this.#ledger = new Ledger(options.tenantId, options.maxRevocations);
     this.#cache = new Cache(options.maxTokens);
-    const hear = { event: this.#hear.bind(this), reset: () => this.#ledger.restart() };
+    const hear = {
+      event: this.#hear.bind(this),
+      reset: () => this.#ledger.restart(),
+      keys: this.#keys.listed.bind(this.#keys),
+    };
     this.#feed = new Feed(this.#api, hear, options.maxStaleness * 1000);
     this.#activity = new Activity((ids) => this.#api.report(ids), options.reportEvery * 1000);
   }
@@ -63,7 +67,7 @@ class Verifier {
     if (!token) throw new SessionClientError("missing_token");
     if (typeof token !== "string") throw invalid("the token is not a string");
     let verified = this.#cache.get(token);
-    if (verified === undefined || !this.#keys.list(verified.kid)) verified = await this.#read(token);
+    if (verified === undefined || !this.#keys.has(verified.kid)) verified = await this.#read(token);
     const { claims } = verified;
     const expired = claims.exp * 1000 <= Date.now();
     if (expired || this.#ledger.hasEnded(claims.session_id, verified.created)) {
@@ -78,6 +82,7 @@ class Verifier {
   async close() {
     this.#started = true;
     this.#stop();
+    this.#keys.close();
     await this.#feed.close();
     await this.#activity.close();
   }
@@ -93,15 +98,32 @@ class Verifier {
   /** @param {string} token @returns {Promise<import("./cache.js").Verified>} */
   async #read(token) {
     const kid = gate(token);
-    const { payload } = await compactVerify(token, this.#keys.find, { algorithms: ["EdDSA"] }).catch((cause) => {
-      if (isAboutTheToken(cause)) throw invalid("the signature is not valid", cause);
-      throw new SessionClientError("service_unavailable", "the public keys cannot be read", cause);
+    const found = await this.#keys.find(kid);
+    const key = found === undefined ? await this.#vouchedFor(kid, token) : found;
+    if (key === null) throw invalid("the key is not known");
+    const { payload } = await compactVerify(token, key, { algorithms: ["EdDSA"] }).catch((cause) => {
+      throw invalid("the signature is not valid", cause);
     });
     const now = Math.floor(Date.now() / 1000);
     const claims = frozen(checked(objectOf(payload), this.#options.issuer, this.#options.tenantId, now));
     const verified = { claims, kid, created: createdMs(claims.session_id), shown: claims };
     this.#cache.put(token, verified);
     return verified;
+  }
+
+  /**
+   * A token may be good whose key is newer than what is known here. Who may ask the service does so once in a cooldown:
+   * an inventor of keys costs no more. Nobody's signature is taken on trust.
+   * @param {string} kid @param {string} token
+   */
+  async #vouchedFor(kid, token) {
+    const unsettled = new SessionClientError("verifier_stale", "the token's key is not known yet");
+    if (this.#options.onStale !== "ask" || !this.#keys.mayAsk()) throw unsettled;
+    await this.#api.verify(token);
+    await this.#keys.expect(kid);
+    const key = await this.#keys.find(kid);
+    if (!key) throw unsettled;
+    return key;
   }
 
   /** The claims with what has changed since the token was signed. @param {import("./cache.js").Verified} verified */

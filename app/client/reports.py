@@ -11,30 +11,35 @@ import httpx
 PATH: Final = "/v1/sessions/activity"
 
 _BATCH: Final = 500
+_MOST: Final = 50_000
 _log: Final = logging.getLogger("session_client")
 
 
 class Reports:
-    """Each session at most once in an interval. What cannot be reported is tried once more and then dropped: it only
-    moves a time, and the session's next use moves it again."""
+    """Each session at most once in an interval, and of more than 50,000 only so many. What cannot be reported is tried
+    once more and then dropped: it only moves a time, and the session's next use moves it again."""
 
     def __init__(self, http: httpx.AsyncClient, every: float | None) -> None:
-        self.seen: set[str] = set()
         self._http = http
         self._every = every
+        self._most = 0 if every is None else _MOST
+        self._seen: set[str] = set()
         self._late: set[str] = set()
 
+    def note(self, session_id: str) -> None:
+        """A session was seen. For any thread."""
+        if len(self._seen) < self._most:
+            self._seen.add(session_id)
+
     async def run(self) -> None:
-        """Report at the end of each interval, for ever; without one, only forget."""
+        """Report at the end of each interval, for ever."""
         while True:
             await asyncio.sleep(self._every or 60.0)
             await self.send()
 
     async def send(self) -> None:
         """Report what has been seen until now."""
-        fresh, self.seen = self.seen, set()
-        if self._every is None:
-            return
+        fresh, self._seen = self._seen, set()
         waiting, self._late = list(fresh | self._late), set()
         for first in range(0, len(waiting), _BATCH):
             batch = waiting[first : first + _BATCH]

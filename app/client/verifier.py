@@ -153,7 +153,7 @@ class Verifier:
                 raise InvalidToken from None
             claims = self._read(token)
         if self._may_answer():
-            self._reports.seen.add(claims.session_id)
+            self._reports.note(claims.session_id)
             return claims
         if self._on_stale == "refuse":
             raise VerifierStale
@@ -171,14 +171,14 @@ class Verifier:
             raise VerifierStale(_UNSETTLED) from None
         if not self._may_answer():
             raise VerifierStale
-        self._reports.seen.add(claims.session_id)
+        self._reports.note(claims.session_id)
         return claims
 
     def recall(self, token: str) -> Claims | None:
         """The quick path alone, for any thread: `None` if the token must be looked at."""
         hit = self._hits.get(token)
         if hit is not None and _now() < hit[1] and clock() < self._freshness.until:
-            self._reports.seen.add(hit[2])
+            self._reports.note(hit[2])
             return hit[0]
         return None
 

@@ -7,8 +7,10 @@ import signal
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
+from app.client.reports import Reports
 from app.embedded import Embedded
 from tests.client.acts import ISSUER, Site, code, until
 from tests.faults.proxy import Proxy
@@ -71,6 +73,15 @@ async def test_what_cannot_be_reported_is_tried_once_more(site: Site) -> None:
             await asyncio.sleep(0.7)
             assert await _calls(site) - before == 1
             await until(verifier, session["access_token"], "ok")
+
+
+async def test_of_very_many_sessions_only_so_many_wait_to_be_reported() -> None:
+    async with httpx.AsyncClient() as http:
+        reports, none = Reports(http, 5.0), Reports(http, None)
+        for number in range(60_000):
+            reports.note(str(number))
+            none.note(str(number))
+        assert (len(reports._seen), len(none._seen)) == (50_000, 0)
 
 
 async def _calls(site: Site) -> float:

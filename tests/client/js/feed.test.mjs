@@ -291,6 +291,26 @@ test("not even when what waited is the first thing it meets", async () => {
   await verifier.close();
 });
 
+test("a wall clock that was ahead for a while costs no end", async (t) => {
+  const sid = sessionId(chance);
+  const scene = () => reset() + told(end(sid)) + beat("c1");
+  await withVerifier([reset() + beat("c1"), scene()], {}, async ({ service, verifier, token, code }) => {
+    const text = token(sid);
+    await verifier.ready();
+    assert.equal(await code(text), "good");
+    const now = Date.now;
+    t.mock.method(Date, "now", () => now() + 2 * 86_400_000);
+    await until(() => service.asked.length === 2, "another request");
+    await until(() => verifier.fresh, "the heartbeat"); // by then the end seems past its time and is not kept
+    assert.equal(await code(text), "token_expired");
+    t.mock.restoreAll();
+    assert.notEqual(await code(token()), "good");
+    await until(() => service.asked.length === 3, "a snapshot");
+    assert.match(service.asked[2].url, /snapshot=true/);
+    await until(async () => (await code(text)) === "session_revoked", "the end");
+  });
+});
+
 test("a heartbeat's keys withdraw what was there", async () => {
   await withVerifier([reset() + beat("c1")], {}, async ({ service, verifier, token, code }) => {
     const text = token();

@@ -13,6 +13,8 @@ const UNDER_WAY_MS = 2_000;
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 5_000;
 const LONGEST_RETRY_AFTER_MS = 30_000;
+/** As long past their time ends and changes are kept, so that smaller steps of the wall clock lose none. */
+const STEP_MS = 60_000;
 
 /**
  * Follows the stream of events for as long as it is open: from a snapshot at first, from the last cursor after a break.
@@ -32,6 +34,7 @@ export class Feed {
   #failures = 0;
   #lookedAt = performance.now();
   #lookedAtWall = Date.now();
+  #aheadMs = Date.now() - performance.now();
   #byteAt = Infinity;
   #patienceMs = SNAPSHOT_MS;
   #round = new AbortController();
@@ -199,7 +202,8 @@ export class Feed {
 
   /**
    * Read the clocks, and give up a connection that nobody served: this process stood still, or the other end is silent.
-   * The wall clock counts what the monotonic one may leave out while the machine sleeps.
+   * The wall clock counts what the monotonic one may leave out while the machine sleeps. When it has been set back,
+   * something was forgotten that matters again: everything is read anew.
    */
   #look() {
     const now = performance.now();
@@ -210,6 +214,12 @@ export class Feed {
     this.#lookedAtWall = wall;
     const limit = this.#maxMs / 4;
     if (unseen > limit) this.#behindMs += unseen;
+    this.#aheadMs = Math.max(this.#aheadMs, wall - now);
+    if (wall - now < this.#aheadMs - STEP_MS) {
+      this.#aheadMs = wall - now;
+      this.#whole = false;
+      this.resync();
+    }
     if (Math.max(still, unseen) > limit || now - this.#byteAt > this.#patienceMs) this.#round.abort();
   }
 }

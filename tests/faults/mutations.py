@@ -37,6 +37,7 @@ _CHECKS: Final = {
         "tests/test_clock.py",
         "tests/faults/test_clocks.py::test_a_clock_set_wrong_ends_nobody_and_spares_nobody",
     ],
+    "keys": ["tests/test_keys.py", "tests/client/test_keys.py", "-m", "not slow"],
     "crowd": ["tests/faults/test_crowd.py", "-k", "nothing"],
 }
 _TIMEOUT_S: Final = 240

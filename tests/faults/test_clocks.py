@@ -123,7 +123,7 @@ async def test_a_clock_set_wrong_ends_nobody_and_spares_nobody(
             clock.set_wall(off)
             token = await asyncio.to_thread(_at_work, long, token)
             ends = await _ended(scene, short.tenant_id, number)
-            assert 4.9 <= time.monotonic() - began < 9
+            assert 4.9 <= time.monotonic() - began < 12
             assert (goes["session"]["id"], "idle_timeout") in ends
             assert not (await asyncio.to_thread(short.verify, goes["access_token"]))["valid"]
             token = await asyncio.to_thread(_at_work, long, token)

@@ -173,8 +173,8 @@ class Killings:
         asking = asyncio.create_task(asyncio.to_thread(_answer, ask, case, victim))
         reached = asyncio.create_task(self.gate.reached.wait())
         await asyncio.wait({asking, reached}, return_when=asyncio.FIRST_COMPLETED)
-        if not reached.done():
-            reached.cancel()
+        reached.cancel()
+        if not self.gate.reached.is_set():
             self.gate.disarm()
             return False
         victim.child.kill()

@@ -45,7 +45,9 @@ async def test_a_lost_refresh_reply_signs_nobody_out(
                 token = created["refresh_token"]
                 for _ in range(5):
                     proxy.drop_replies(1)
-                    assert await refresh(token) is None
+                    while (spared := await refresh(token)) is not None:  # a question of the process's own was hit
+                        token = spared.json()["refresh_token"]
+                        proxy.drop_replies(1)
                     lost += 1
                     answer = None
                     for _ in range(100):
@@ -60,7 +62,7 @@ async def test_a_lost_refresh_reply_signs_nobody_out(
                 )
                 assert [session["status"] for session in listed.json()["data"]] == ["active"]
         assert await scene.ends() == []
-        assert lost == proxy.swallowed >= LOST // 5 * 5
+        assert proxy.swallowed >= lost == LOST // 5 * 5
         report(capsys, f"lost replies between {between}: {lost} refreshes, 0 signed out")
 
 

@@ -23,8 +23,9 @@ from app.settings import Settings
 from app.store import keyspace
 from app.store.redis import RedisSessionStore
 from app.store.wire import Wire, open_wire
+from tests.servers import wait_until
 from tests.service import Process, environment
-from worker.main import queue_settings
+from worker.main import QUEUE, queue_settings
 
 SECRET = b"a secret of forty characters for testing"
 
@@ -174,8 +175,9 @@ async def test_a_redis_restart_is_survived(own_server: Embedded) -> None:
     assert process.stop() == 0
 
 
-async def test_sigterm_ends_it_quickly_and_well(worker: Process) -> None:
-    await asyncio.sleep(1)
+def test_sigterm_ends_it_quickly_and_well(worker: Process, addresses: tuple[str, str]) -> None:
+    with redis.Redis.from_url(addresses[1], protocol=2) as queue:
+        wait_until(lambda: bool(queue.exists(f"{QUEUE}:health-check")), "the worker's report")
     began = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - began < 10

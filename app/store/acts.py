@@ -140,8 +140,8 @@ class Acts:
             each = [await self._owners_in(shard, [sid]) for sid in session_ids] if len(session_ids) > 1 else []
             return [owner for owners in each for owner in owners]
         return [
-            Due(sid, tenant.decode(), (user + (more or b"")).decode(), 0, int(expires or 0))
-            for sid, (tenant, user, more, expires) in zip(session_ids, rows, strict=True)
+            Due(sid, tenant.decode(), (user + (more or b"")).decode(), exp=exp or b"")
+            for sid, (tenant, user, more, exp) in zip(session_ids, rows, strict=True)
             if tenant is not None and user is not None
         ]
 
@@ -170,7 +170,7 @@ def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, rete
         sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
         keys += [keyspace.session(shard, sid), keyspace.user(shard, tenant_id, user_id)]
         keys += [keyspace.ended(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)]
-        args += [sid, user_id, numbers[tenant_id], item.expires_at or ""]
+        args += [sid, user_id, numbers[tenant_id], item.exp]
     return keys, args
 
 

@@ -61,13 +61,14 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A session, and where its turn came from the due index, since when (ms). `expires_at` 0: to be looked up."""
+    """A session, and where its turn came from the due index, since when (ms). `exp`: its expiry as the hash has it,
+    where that was read."""
 
     session_id: str
     tenant_id: str
     user_id: str
     at: int = 0
-    expires_at: int = 0
+    exp: bytes = b""
 
 
 class Touch(msgspec.Struct, frozen=True):

@@ -185,6 +185,17 @@ async def test_a_key_of_another_type_stops_nothing_and_is_parked(
     assert not await store.repair(rules_of, late)
 
 
+async def test_a_deadline_that_is_no_number_keeps_the_sweep_from_nobody(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int, announced: Announced
+) -> None:
+    key, other = Keys(session).session, a_session(session.tenant_id, now, user="v")
+    await store.create(other, DIGEST, Rules(), now)
+    await wire.call(key, "HSET", key, "exp", "soon")
+    late = now + 31 * DAY
+    assert await store.sweep(await store.due(late, 500), {session.tenant_id: Rules()}, late) == 2
+    assert await announced.ends() == sorted([(session.id, "expired"), (other.id, "expired")])
+
+
 @pytest.mark.parametrize("kind", ["ended", "tenant", "due", "events", "counts", "endings"])
 async def test_an_act_that_meets_a_key_of_another_type_has_changed_nothing(
     store: RedisSessionStore, wire: Wire, session: Session, now: int, kind: str, announced: Announced

@@ -50,11 +50,13 @@ class Bookmark(NamedTuple):
 
 class Beat(msgspec.Struct):
     """All up to the bookmark has been given. `read_at`: when that was the present, in seconds of the loop's clock.
-    `cursor`: the bookmark sealed, once for all who get the beat."""
+    `cursor`: the bookmark sealed, and `kids`: all signing keys at some moment since then, once for all who get the
+    beat."""
 
     bookmark: Bookmark
     read_at: float
     cursor: str = ""
+    kids: list[str] | None = None
 
 
 class Listener:

@@ -134,22 +134,22 @@ async def _still_good(call: Call, items: Sequence[Item]) -> bool:
 
 
 async def _frames(call: Call, items: Sequence[Item], opened_at: float) -> bytes:
-    kids: list[str] | None = None
-    if _has_beat(items):
-        with suppress(StoreUnavailable):
-            kids = await call.runtime.keys.kids(call.runtime.clock())
-    return b"".join(_frame(call, item, opened_at, kids) for item in items)
+    for item in items:
+        if isinstance(item, Beat) and item.kids is None:
+            with suppress(StoreUnavailable):
+                item.kids = await call.runtime.keys.kids(call.runtime.clock())
+    return b"".join(_frame(call, item, opened_at) for item in items)
 
 
 def _has_beat(items: Sequence[Item]) -> bool:
     return any(isinstance(item, Beat) for item in items)
 
 
-def _frame(call: Call, item: Item, opened_at: float, kids: list[str] | None) -> bytes:
+def _frame(call: Call, item: Item, opened_at: float) -> bytes:
     """The message for an item. An event's is made once for all who get it; a heartbeat is each stream's own, and only
     heartbeats move the id that a client comes back with, so it misses nothing."""
     if isinstance(item, Beat):
-        return _heartbeat(call, item, opened_at, kids)
+        return _heartbeat(call, item, opened_at)
     if not item.frame:
         match item:
             case Entry():
@@ -162,7 +162,7 @@ def _frame(call: Call, item: Item, opened_at: float, kids: list[str] | None) -> 
     return item.frame
 
 
-def _heartbeat(call: Call, beat: Beat, opened_at: float, kids: list[str] | None) -> bytes:
+def _heartbeat(call: Call, beat: Beat, opened_at: float) -> bytes:
     """`lag_ms`: how long before it is written here its moment was. `since_open_ms`: how long after this stream was
     opened, less than nothing if before: a client that knows when it asked needs to trust no buffer on the way. `kids`:
     all keys of the JWKS, as they were after that moment; left out while the store cannot say."""
@@ -170,8 +170,8 @@ def _heartbeat(call: Call, beat: Beat, opened_at: float, kids: list[str] | None)
     lag = asyncio.get_running_loop().time() - beat.read_at
     since = floor((beat.read_at - opened_at) * 1_000)
     said: dict[str, object] = {"cursor": beat.cursor, "lag_ms": round(lag * 1_000), "since_open_ms": since}
-    if kids is not None:
-        said["kids"] = kids
+    if beat.kids is not None:
+        said["kids"] = beat.kids
     return b"event: heartbeat\nid: " + beat.cursor.encode() + b"\ndata: " + _encode(said) + b"\n\n"
 
 

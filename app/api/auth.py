@@ -81,12 +81,10 @@ async def identify(
     if holder is None:
         token = _bearer(headers, credential)
         caller = await _shown(token, credential, running(), now)
-        if caller.kind not in _ALLOWED[credential]:
-            raise InsufficientScope(detail=hints.misplaced(token, credential))
     else:
-        caller = await holder(now)
-        if caller.kind not in _ALLOWED[credential]:
-            raise InsufficientScope
+        token, caller = "", await holder(now)
+    if caller.kind not in _ALLOWED[credential]:
+        raise InsufficientScope(detail=token and hints.misplaced(token, credential))
     if caller.key is not None and not caller.key.may(scope):
         raise InsufficientScope(scope)
     named = headers.get(b"x-tenant-id")

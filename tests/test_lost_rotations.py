@@ -66,7 +66,7 @@ async def past(valkey_url: str, issued: Issued) -> AsyncIterator[Past]:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_who_keeps_to_the_newest_token_he_was_given_stays_in(
-    runtime: Runtime, issued: Issued, past: Past, seed: int
+    runtime: Runtime, tenant: Tenant, issued: Issued, past: Past, seed: int
 ) -> None:
     """Whatever the store loses, however many of the replies get lost, and however late they are asked for again."""
     chance, now, held = random.Random(seed), now_ms(), issued.refresh_token or ""
@@ -78,6 +78,7 @@ async def test_who_keeps_to_the_newest_token_he_was_given_stays_in(
         await past.keep()
         if chance.random() < 0.6:
             held = answer.refresh_token or ""
+    assert (await runtime.sessions.get(tenant, issued.session.id, now)).end_reason is None
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -25,7 +25,7 @@ from app.window import Entry
 
 _AT_ONCE: Final = 4
 _PAUSE_S: Final = 0.2
-_ROUNDS: Final = 20
+_PATIENCE_S: Final = 0.25
 _PART: Final = 500
 _log = logging.getLogger(__name__)
 
@@ -60,11 +60,16 @@ class Feed:
     async def page(self, tenant_id: str, after: Bookmark | None, limit: int, since: int = 0) -> EventPage:
         """A tenant's events after a bookmark, oldest first; `None` begins with the oldest that are kept since `since`.
 
+        The log is that of all tenants: where others' events lie between, a page ends after a while and may be empty
+        although there is more.
+
         Raises `CursorExpired` if events may have been dropped since, `CursorLost` if some are proved to be gone.
         """
         position, seen = await self._checked(after, since)
         found: list[Event] = []
-        for _ in range(_ROUNDS):
+        clock = asyncio.get_running_loop().time
+        end = clock() + _PATIENCE_S
+        while True:
             async with self._turn(tenant_id):
                 batch = await self._log.read(position, tenant_id=tenant_id)
             mine, room = batch.events, limit - len(found)
@@ -73,9 +78,8 @@ class Feed:
             if len(mine) > room:
                 return EventPage(found, Bookmark(mine[room - 1][0], seen), True)
             position = batch.position
-            if not batch.more or len(found) == limit:
+            if not batch.more or len(found) == limit or clock() > end:
                 return EventPage(found, Bookmark(position, seen), batch.more)
-        return EventPage(found, Bookmark(position, seen), True)
 
     async def follow(
         self, tenant_id: str, after: Bookmark | None, snapshot: bool, relevant_from: int, now: int

@@ -116,3 +116,19 @@ async def test_a_tenant_with_many_streams_waits_for_itself(reader: Reader, wire:
         for task in many:
             task.cancel()
         await asyncio.gather(*many, return_exceptions=True)
+
+
+async def test_a_page_behind_others_events_ends_after_a_while_and_goes_on(
+    reader: Reader, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose own event is the last of 801, fifty of which are read at once."""
+    log, now, key = EventLog(wire), await EventLog(wire).final(), log_key(0)
+    whose = [(number, "tnt_1" if number == 800 else "tnt_0") for number in range(801)]
+    rows = [(f"{now - 60_000 + ms}-0", f"t session.revoked n {name} s s r revoked at 1 na 2") for ms, name in whose]
+    await wire.batch(key, [("XADD", key, stream_id, *entry.split()) for stream_id, entry in rows])
+    feed = Feed(log, DAY, reader)
+    monkeypatch.setattr("app.feed._PATIENCE_S", 0.0)
+    pages = [await feed.page("tnt_1", None, 20)]
+    while pages[-1].more:
+        pages.append(await feed.page("tnt_1", pages[-1].bookmark, 20))
+    assert [[event.tenant_id for event in page.events] for page in pages] == [[]] * 16 + [["tnt_1"]]

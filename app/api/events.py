@@ -53,7 +53,8 @@ class EventsQuery(Request):
 
 
 class EventPageView(Answer):
-    """Oldest first. `next_cursor` is always there: with `has_more` false, ask again with it later."""
+    """Oldest first. `next_cursor` is always there: with `has_more` false, ask again with it later. A page may be empty
+    although `has_more` is true."""
 
     data: list[Event]
     pagination: Pagination

@@ -19,6 +19,7 @@ install: $(STAMP) ## Create .venv from requirements.lock (the other targets do i
 
 $(STAMP): requirements.lock
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 with venv found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Installing into $(VENV), once: half a minute or more"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@

@@ -17,8 +17,8 @@ from tests.servers import command, wait_until
 from tests.service import ADMIN_KEY, Api, Backend, Process, environment
 
 WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0"
-OWN = ("config", "client", "hello", "auth", "select", "ping", "time", "info")
-"""What the test itself asks, and connections that begin meanwhile."""
+OWN = ("config", "client", "hello", "auth", "select", "ping", "time", "role", "info")
+"""What the test itself asks, connections that begin meanwhile, and what each process asks once a second."""
 ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 

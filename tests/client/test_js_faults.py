@@ -152,6 +152,7 @@ def test_a_stopped_process_wakes_up_stale_and_stays_so_until_it_has_truly_heard(
     codes = [tuple(verdict.get("code", "good") for verdict in probe.answer()) for _ in range(30)]
     assert {second for _, second in codes} == {"verifier_stale"}
     assert {first for first, _ in codes} <= {"verifier_stale", "session_revoked"}
+    wire.tell(lambda: setattr(wire.proxy, "delay_s", 0.0))
     wait_fresh(probe)
     assert probe.codes(*tokens) == ["session_revoked", "good"]
 

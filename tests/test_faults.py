@@ -21,6 +21,8 @@ from tests.service import Api, Backend
 from tests.test_sessions import settings
 
 ECHO = Script.of("echo", "return ARGV[1]")
+_MANY = 130
+"""Sessions of a user, whose page is then read in another way."""
 
 
 @pytest.fixture
@@ -173,6 +175,8 @@ async def test_a_server_gone_silent_keeps_newcomers_no_longer_than_those_who_ask
 async def test_reads_go_on_while_the_server_holds_writes_back(wire: Wire, api: Api, backend: Backend) -> None:
     """As during a failover. A verification is a read; a create waits, or is refused in time, and is not lost."""
     kept, new = await asyncio.to_thread(backend.create, "user_1"), {"user_id": "user_2"}
+    for _ in range(_MANY):
+        await asyncio.to_thread(backend.create, "user_of_many")
     await asyncio.to_thread(backend.verify, kept["access_token"])
     await wire.call("k", "CLIENT", "PAUSE", 1_500, "WRITE")
     began = time.monotonic()
@@ -182,8 +186,9 @@ async def test_reads_go_on_while_the_server_holds_writes_back(wire: Wire, api: A
     while time.monotonic() - began < 0.7:
         answer = await asyncio.to_thread(backend.verify, kept["access_token"])
         assert answer["valid"]
-        listed = await asyncio.to_thread(backend.call, "GET", "/v1/sessions?user_id=user_1")
-        assert listed.status_code == 200
+        for user in ("user_1", "user_of_many"):
+            listed = await asyncio.to_thread(backend.call, "GET", f"/v1/sessions?user_id={user}")
+            assert listed.status_code == 200
         rounds += 1
     assert rounds > 1
     assert time.monotonic() - began < 1.4

@@ -16,7 +16,7 @@ from app.store.wire import Argument, Command, Script
 _SCANNED: Final = 500
 _READS: Final = frozenset(
     "CLUSTER EXISTS GET HGET HGETALL HMGET HVALS INFO PING ROLE SCAN TIME TYPE XRANGE XREVRANGE "
-    "ZCARD ZCOUNT ZRANGE ZSCAN ZSCORE".split()
+    "ZCARD ZCOUNT ZMSCORE ZRANGE ZREVRANK ZSCAN ZSCORE".split()
 )
 """What a server answers while it holds writes back."""
 

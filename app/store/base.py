@@ -235,7 +235,8 @@ class SessionStore(Protocol):
         many ended. A tenant without rules is a deleted one. Safe to run twice at once."""
 
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
-        """Sessions of a tenant in one shard not recorded as ended, by age from `after` on (for policy changes)."""
+        """Sessions of a tenant in one shard not recorded as ended, by age from `after` on (for policy changes): about
+        `limit`, and none only if there are no more."""
 
     async def repair(self, rules_of: RulesOf, now: int) -> Counter[str]:
         """Look at every session and every index entry and mend what the invariants do not allow; what was found, by

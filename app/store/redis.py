@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.census import KINDS, kind_of, place_of
+from app.census import KINDS, kind_of
 from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached, StoreUnavailable
 from app.model import (
     DAY,
@@ -17,7 +17,6 @@ from app.model import (
     Rules,
     Session,
     base32,
-    created_ms,
     deadline,
     new_session_id,
     shard_in,
@@ -288,9 +287,11 @@ class RedisSessionStore:
 
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
         key = keyspace.tenant_index(shard, tenant_id)
-        low = place_of(created_ms(after), 0) if after else 1
-        sids: list[bytes] = await self._wire.call(key, "ZRANGE", key, low, "+inf", "BYSCORE", "LIMIT", 0, limit)
-        return await self._acts.owners([sid.decode() for sid in sids if sid.decode() > after])
+        while sids := await listing.oldest(self._wire, key, after, limit):
+            if owners := await self._acts.owners(sids):
+                return owners
+            after = sids[-1]
+        return []
 
     async def repair(self, rules_of: RulesOf, now: int) -> Counter[str]:
         async def mend(owner: Due, kind: int) -> list[str]:

@@ -79,6 +79,24 @@ async def test_pages_of_a_user_with_many_sessions(store: SessionStore, tenant: s
     assert await _walk(store, tenant, "u1", ACTIVE, 50, now + 3_000) == [sid for sid in newest if sid not in ended]
 
 
+async def test_a_walk_over_a_tenant_passes_over_nobody(store: SessionStore, tenant: str, now: int) -> None:
+    """As the worker's after a change of policy: more sessions in a millisecond than it takes at once, and fewer."""
+    shard = shard_of(tenant, "u1")
+    kinds = [("desktop", "US"), ("mobile", "DE"), ("bot", None)]
+    sessions = [
+        a_session(tenant, now + max(0, n - 30) // 3, device_type=device, country=country)
+        for n in range(60)
+        for device, country in kinds
+    ]
+    await asyncio.gather(*(store.create(s, DIGEST, Rules(), s.created_at) for s in sessions))
+    for limit in (4, 7, 100):
+        walked, after = list[str](), ""
+        while members := await store.tenant_members(tenant, shard, after, limit):
+            walked += [member.session_id for member in members]
+            after = walked[-1]
+        assert walked == sorted(session.id for session in sessions)
+
+
 async def _walk(
     store: SessionStore, tenant: str, user: str | None, statuses: frozenset[str], limit: int, now: int
 ) -> list[str]:

@@ -90,14 +90,17 @@ end
 
 -- What an act ends, all of one shard, is noted by `finish` and written by `carry_out`: an index is asked and told of all
 -- in one command, and what is of the wrong kind is met by a reading, before anything has changed.
-local ends = {}
+local ends, ending = {}, {}
 
--- End a session that is a member: out of the user's set, a tombstone, an event. Once only: callers hold membership.
--- `mark` is kept of an end that somebody or a limit decided: `by`, or `by limit`. Of a cut-off it is whose that was.
+-- End a session that is a member: out of the user's set, a tombstone, an event. Callers hold membership; false if this
+-- act ends it already. `mark` is kept of an end that somebody or a limit decided: `by`, or `by limit`. Of a cut-off it is whose that was.
 local function finish(where, sid, tenant, user, at, reason, not_after, retention, mark)
+  if ending[sid] then return false end
+  ending[sid] = true
   if reason == 'tenant_revoked' then mark = redis.call('HGET', where.cutoff, tenant .. ' by') end
   ends[#ends + 1] = {where = where, sid = sid, tenant = tenant, user = user, at = at, reason = reason,
                      not_after = not_after, retention = retention, mark = mark}
+  return true
 end
 
 -- Most acts end nobody: what only this one needs is made in here.
@@ -159,7 +162,6 @@ local function carry_out()
   end
   redis.call('ZADD', where.due, unpack(burials))
   if #marks > 0 then redis.call('HSET', where.endings, unpack(marks)) end
-  for name, number in pairs(tally) do redis.call('HINCRBY', where.counts, name, number) end
 
   -- announce
   for _, e in ipairs(ends) do
@@ -170,6 +172,9 @@ local function carry_out()
       ',"session_id":"' .. e.sid .. '","reason":"' .. e.reason .. '","occurred_at":"' .. rfc3339(e.at) ..
       '","not_after":' .. e.not_after .. '}')
   end
+
+  -- count: last, for a field that holds no number costs a count and no event
+  for name, number in pairs(tally) do redis.call('HINCRBY', where.counts, name, number) end
   ends = {}
 end
 

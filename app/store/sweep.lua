@@ -40,8 +40,7 @@ for i = 0, (#KEYS - 5) / 4 - 1 do
     if expires then not_after = math.min(not_after, math.ceil(expires / 1000)) else expires = now end
     local at, reason = natural_end(sid, expires, active, tenant.rules, tenant.cutoff, now)
     if at then
-      finish(where, sid, tenant.name, user, at, reason, not_after, retention)
-      ended = ended + 1
+      if finish(where, sid, tenant.name, user, at, reason, not_after, retention) then ended = ended + 1 end
     else
       local deadline = tenant.rules.idle > 0 and math.min(expires, active + tenant.rules.idle) or expires
       redis.call('ZADD', where.due, whole(deadline), sid)

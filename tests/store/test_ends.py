@@ -95,6 +95,16 @@ async def test_the_sweep_ends_the_due_rescores_the_living_and_buries_the_old(
     assert [item for item in await store.due(now + 400 * DAY, 100) if item.tenant_id == tenant] == []
 
 
+async def test_a_session_that_one_sweep_names_twice_ends_once(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    session = a_session(tenant, now, life=MINUTE)
+    await store.create(session, DIGEST, Rules(), now)
+    twice = [Due(session.id, tenant, "u1")] * 2
+    assert await store.sweep(twice, {tenant: Rules()}, now + MINUTE) == 1
+    assert await announced.ends() == [(session.id, "expired")]
+
+
 async def test_no_one_is_trimmed_for_a_session_that_time_has_ended(
     store: SessionStore, tenant: str, now: int, announced: Announced
 ) -> None:

@@ -27,10 +27,12 @@ class DueIndex:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._quiet = [(0, 0)] * SHARDS
+        self._asked = set[int]()
 
     def changed(self, shard: int) -> None:
         """Deadlines of this shard may have come nearer."""
         self._quiet[shard] = (0, 0)
+        self._asked.discard(shard)
 
     async def read(self, now: int, limit: int) -> dict[str, int]:
         """The ids whose turn has come, up to `limit` of each shard, and since when (ms)."""
@@ -41,13 +43,14 @@ class DueIndex:
     async def _due(self, shard: int, now: int, limit: int) -> list[tuple[bytes, int]]:
         key = keyspace.due(shard)
         question: tuple[Any, ...] = ("ZRANGE", key, "-inf", now + AHEAD_MS, "BYSCORE", "LIMIT", 0, limit, "WITHSCORES")
+        self._asked.add(shard)
         try:
             flat: list[bytes] = await self._wire.call(key, *question)
         except ResponseError as error:
             _log.error("%s cannot be read (%s); the repair pass will see to it", key, error)
             return []
-        found = [(sid, int(float(at))) for sid, at in zip(flat[::2], flat[1::2], strict=True)]
+        found = [(sid, int(max(0.0, float(at)))) for sid, at in zip(flat[::2], flat[1::2], strict=True)]
         due = [(sid, at) for sid, at in found if at <= now]
-        if not due:
+        if not due and shard in self._asked:  # else this was read before what has changed: not all on one connection
             self._quiet[shard] = (now, found[0][1] if found else now + AHEAD_MS)
         return due

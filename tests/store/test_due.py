@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from typing import Any
 
 from app.embedded import Embedded
 from app.model import SHARDS, Rules
 from app.store.base import Due, SessionStore, Touch
 from app.store.due import AHEAD_MS
 from app.store.redis import RedisSessionStore
-from app.store.wire import Wire, open_wire
+from app.store.wire import Argument, Wire, open_wire
 from tests.builders import a_session
 
 DIGEST = b"d" * 16
@@ -54,6 +56,20 @@ async def test_a_deadline_that_comes_nearer_is_seen(store: SessionStore, tenant:
     assert session.id in await _due(store, now + IDLE)
 
 
+async def test_a_change_while_the_index_is_read_is_seen(own_server: Embedded, tenant: str, now: int) -> None:
+    """Reads and writes have a connection each, so the older reply may be the later one."""
+    wire = LateReads(await open_wire(own_server.url, 10_000))
+    store, session = RedisSessionStore(wire), a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(), now)
+    reading = asyncio.create_task(_due(store, now + 3_000))
+    await wire.asked.wait()
+    assert await store.sweep([Due(session.id, tenant, "u1")], {tenant: RULES}, now + 3_000) == 0
+    wire.go.set()
+    assert await reading == []
+    assert await _due(store, now + IDLE) == [session.id]
+    await wire.close()
+
+
 async def test_a_living_session_whose_turn_came_has_the_next_in_time(
     store: SessionStore, tenant: str, now: int
 ) -> None:
@@ -62,6 +78,26 @@ async def test_a_living_session_whose_turn_came_has_the_next_in_time(
     await store.touch([Touch(session.id, tenant, "u1", now + 1_500)], {tenant: RULES}, now + 1_500)
     assert await store.sweep([Due(session.id, tenant, "u1")], {tenant: RULES}, now + IDLE) == 0
     assert session.id in await _due(store, now + 1_500 + IDLE)
+
+
+class LateReads:
+    """A wire whose replies about sorted sets arrive when told to."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+        self._replies = 0
+        self.server, self.batch, self.script = wire.server, wire.batch, wire.script
+        self.each, self.scan, self.close = wire.each, wire.scan, wire.close
+
+    async def call(self, key: str, *command: Argument) -> Any:
+        reply = await self._wire.call(key, *command)
+        if command[0] == "ZRANGE":
+            self._replies += 1
+            if self._replies == SHARDS:
+                self.asked.set()
+            await self.go.wait()
+        return reply
 
 
 async def _due(store: SessionStore, at: int) -> list[str]:

@@ -196,6 +196,40 @@ async def test_a_deadline_that_is_no_number_keeps_the_sweep_from_nobody(
     assert await announced.ends() == sorted([(session.id, "expired"), (other.id, "expired")])
 
 
+async def test_a_turn_without_a_beginning_keeps_the_sweep_from_nobody(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int, announced: Announced
+) -> None:
+    key = Keys(session).due
+    await wire.call(key, "ZADD", key, "-inf", session.id)
+    assert await store.sweep(await store.due(now, 500), {session.tenant_id: Rules()}, now) == 0
+    late = now + 31 * DAY
+    assert session.id in [due.session_id for due in await store.due(late, 500)]
+
+
+async def test_a_walk_over_a_tenant_does_not_end_where_records_are_missing(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int
+) -> None:
+    later = [a_session(session.tenant_id, now + n, user=session.user_id) for n in range(1, 4)]
+    for one in later:
+        await store.create(one, DIGEST, Rules(), one.created_at)
+    for one in (session, *later[:2]):
+        await wire.call(Keys(one).session, "DEL", Keys(one).session)
+    walked = await store.tenant_members(session.tenant_id, shard_in(session.id), "", 1)
+    assert [member.session_id for member in walked] == [later[2].id]
+
+
+async def test_a_count_that_is_no_number_costs_no_event(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int, announced: Announced
+) -> None:
+    key, other = Keys(session).counts, a_session(session.tenant_id, now, user=session.user_id)
+    await store.create(other, DIGEST, Rules(), now)
+    for minute in (now // MINUTE, now // MINUTE + 1):
+        await wire.call(key, "HSET", key, f"{session.tenant_id} {minute} user_revoked 0", "many")
+    with pytest.raises(ResponseError):
+        await store.revoke_user(session.tenant_id, session.user_id, None, "user_revoked", Rules(), now + 1)
+    assert await announced.ends() == sorted((one.id, "user_revoked") for one in (session, other))
+
+
 @pytest.mark.parametrize("kind", ["ended", "tenant", "due", "events", "counts", "endings"])
 async def test_an_act_that_meets_a_key_of_another_type_has_changed_nothing(
     store: RedisSessionStore, wire: Wire, session: Session, now: int, kind: str, announced: Announced

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -134,6 +135,7 @@ class Sessions:
         self._cursors = cursors
         self._activity = activity
         self._looking_up = asyncio.Semaphore(_AT_ONCE)
+        self._proposing = WeakValueDictionary[str, asyncio.Lock]()
         self._device_of = device_of
         self._country_of = country_of
 
@@ -351,13 +353,16 @@ class Sessions:
 
     async def _rotate(self, presented: Presented, rules: Rules, now: int) -> Rotated:
         """The store's answer. What else to propose it says itself: of a lost reply after the grace, or where others
-        refresh at the same moment."""
-        stored = 0
-        for _ in range(_PROPOSALS):
-            answer = await self._store.rotate(self._refresh.propose(presented, stored), rules, now)
-            if answer.outcome != "fresh" or answer.session is None:
-                return answer
-            stored = answer.session.generation
+        refresh at the same moment. One of a session proposes again at a time, or all would be overtaken by one."""
+        answer = await self._store.rotate(self._refresh.propose(presented), rules, now)
+        if answer.outcome != "fresh":
+            return answer
+        async with self._proposing.setdefault(presented.session_id, asyncio.Lock()):
+            for _ in range(_PROPOSALS):
+                stored = 0 if answer.session is None else answer.session.generation
+                answer = await self._store.rotate(self._refresh.propose(presented, stored), rules, now)
+                if answer.outcome != "fresh":
+                    return answer
         raise StoreUnavailable("the session changes too fast")
 
     async def _issue(

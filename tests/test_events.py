@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from redis import Redis
 
@@ -20,7 +21,7 @@ from app.cursors import Cursors
 from app.embedded import Embedded
 from app.feed import Item, Reset
 from app.keys import derive
-from app.model import new_session_id, shard_in
+from app.model import SealedKey, new_session_id, shard_in
 from app.reader import Beat, Bookmark
 from app.store import keyspace
 from app.store.log import Position
@@ -228,6 +229,23 @@ def test_each_heartbeat_names_the_keys_there_are(backend: Backend) -> None:
     now = {key["kid"] for key in http.get("/.well-known/jwks.json").json()["keys"]}
     assert now and set(stream.beats[heard]["kids"]) == now and not now & old
     stream.stop()
+
+
+def test_a_ring_that_this_process_cannot_open_breaks_no_stream(own_server: Embedded) -> None:
+    """Its heartbeats then say nothing of keys."""
+    api = Api(own_server.url)
+    stream = Stream(api.tenant())
+    try:
+        with Redis.from_url(own_server.url) as store:
+            [own, *_] = [msgspec.msgpack.decode(raw, type=SealedKey) for raw in store.hvals(keyspace.SIGNING_KEYS)]
+            foreign = msgspec.structs.replace(own, kid="another", sealed=bytes(80))
+            store.hset(keyspace.SIGNING_KEYS, foreign.kid, msgspec.msgpack.encode(foreign))
+        heard = len(stream.beats)
+        wait_until(lambda: len(stream.beats) > heard + 1, "two heartbeats more")
+        assert "kids" in stream.beats[0] and "kids" not in stream.beats[heard + 1]
+    finally:
+        stream.stop()
+        api.stop()
 
 
 def test_each_heartbeat_is_dated_from_the_opening_of_its_own_stream(backend: Backend) -> None:

@@ -28,6 +28,7 @@ from app.errors import (
     ValidationError,
 )
 from app.feed import Item, Reset
+from app.keys import UnsealError
 from app.reader import Beat, Bookmark
 from app.window import Entry
 
@@ -137,7 +138,7 @@ async def _still_good(call: Call, items: Sequence[Item]) -> bool:
 async def _frames(call: Call, items: Sequence[Item], opened_at: float) -> bytes:
     for item in items:
         if isinstance(item, Beat) and item.kids is None:
-            with suppress(StoreUnavailable):
+            with suppress(StoreUnavailable, UnsealError):  # of a ring under a secret that this process lacks
                 item.kids = await call.runtime.keys.kids(call.runtime.clock())
     return b"".join(_frame(call, item, opened_at) for item in items)
 

@@ -66,7 +66,7 @@ class Visitor:
         page = self.context.new_page()
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("dialog", self._interrupted)
-        page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        page.on("pageerror", lambda error: self.wrong.append(f"error: {error.stack or error}"))
         page.on("console", self._heard)
         return page
 

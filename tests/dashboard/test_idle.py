@@ -57,7 +57,7 @@ class Desk:
         expect(page.get_by_role("row").filter(has_text="usr_ada")).to_be_visible()
 
     def wait(self, ms: int) -> None:
-        """Time passes, at the server and here."""
+        """Time passes, at the server and here. What the page has asked and not heard in full runs out of patience."""
         self._passed += ms
         self._clock.shift(self._passed)
         self.visit.context.clock.fast_forward(ms)

@@ -19,7 +19,7 @@ export class Refused extends Error {
   }
 }
 
-/** Nobody answered. */
+/** Nobody answered, or not in full. */
 export class Unreachable extends Error {
   code = "unreachable";
   passing = true;
@@ -51,7 +51,7 @@ export async function call(method, path, { body, tenant, headers = {}, signal } 
   let answer, document;
   try {
     answer = await reach(method, path, { body, tenant, headers, signal: either });
-    document = answer.status === 204 ? null : await answer.json().catch(() => ({}));
+    document = await content(answer);
   } catch {
     signal?.throwIfAborted();
     throw new Unreachable();
@@ -63,7 +63,7 @@ export async function call(method, path, { body, tenant, headers = {}, signal } 
 /** A stream of bytes that goes on until the signal says otherwise. Raises as `call` does. */
 export async function open(path, { tenant, headers, signal }) {
   const answer = await reach("GET", path, { tenant, headers, signal });
-  if (!answer.ok) throw refused(answer, await answer.json().catch(() => ({})));
+  if (!answer.ok) throw refused(answer, await content(answer));
   return answer.body;
 }
 
@@ -73,6 +73,12 @@ function reach(method, path, { body, tenant, headers, signal }) {
   if (body !== undefined) sent["Content-Type"] = "application/json";
   const text = body === undefined ? undefined : JSON.stringify(body);
   return fetch(DOOR + path, { method, headers: sent, body: text, signal, cache: "no-store", redirect: "error" });
+}
+
+/** A success whose content breaks off, or is no JSON, brings nothing; of a refusal the status says enough. */
+function content(answer) {
+  if (answer.status === 204) return null;
+  return answer.ok ? answer.json() : answer.json().catch(() => ({}));
 }
 
 function refused(answer, document) {

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 from redis import Redis
 
 from app.api.events import patiently
+from app.client.events import channel
 from app.client.shards import log_key
 from app.cursors import Cursors
 from app.embedded import Embedded
@@ -30,8 +32,13 @@ from tests.service import ADMIN_KEY, SECRET, Api, Backend
 
 
 @pytest.fixture(scope="module", params=["valkey_url", "cluster_url"])
-def api(request: pytest.FixtureRequest) -> Iterator[Api]:
-    process = Api(request.getfixturevalue(request.param))
+def store_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="module")
+def api(store_url: str) -> Iterator[Api]:
+    process = Api(store_url)
     yield process
     process.stop()
 
@@ -154,6 +161,36 @@ def test_events_say_what_the_contract_says(backend: Backend) -> None:
     assert (updated["type"], updated["role"], updated["claims"]) == ("session.updated", "owner", {"a": 1})
     assert (cut["type"], cut["reason"]) == ("tenant.revoked", "tenant_revoked") and cut["before"] > 0
     assert all(event["occurred_at"].endswith("Z") and event["not_after"] > time.time() for event in found)
+
+
+def test_an_update_says_all_four_in_the_page_the_stream_and_the_channel(backend: Backend, store_url: str) -> None:
+    """`null` where there is none, so that whoever lays one event over another forgets what was cleared."""
+    four = ("org_id", "role", "mfa_verified", "claims")
+    created = backend.create("usr_1", org_id="org_1", role="m", mfa_verified=True, claims={"a": 1})
+    path = f"/v1/sessions/{created['session']['id']}"
+    node = store_url.replace("redis+cluster", "redis").split(",")[0]
+    with Redis.from_url(node) as store, store.pubsub() as listener:  # type: ignore[no-untyped-call]
+        listener.subscribe(channel(backend.tenant_id))
+        stream = Stream(backend)
+        for cleared in ({"org_id": None}, {"role": None, "mfa_verified": None, "claims": None}):
+            assert backend.call("PATCH", path, json=cleared).status_code == 200
+        assert backend.call("DELETE", path).status_code == 204
+        assert backend.call("POST", "/v1/sessions/revoke", json={"all": True}).status_code == 200
+        forms = {"stream": list(stream.until(4))}
+        published = (message["data"] for message in listener.listen() if message["type"] == "message")
+        forms["channel"] = [json.loads(data) for data in islice(published, 4)]
+        forms["page"] = pages(backend)[0]
+        stream.stop()
+    said = [
+        {"org_id": None, "role": "m", "mfa_verified": True, "claims": {"a": 1}},
+        {"org_id": None, "role": None, "mfa_verified": False, "claims": {}},
+    ]
+    for form, events in forms.items():
+        told = {event["occurred_at"] + event["type"]: event for event in events if event["type"] == "session.updated"}
+        assert [{name: event[name] for name in four} for _, event in sorted(told.items())] == said, form
+        assert not [event for event in events if event["type"] != "session.updated" and {*four} & {*event}], form
+        others = [event for event in events if event["type"] != "session.updated"]
+        assert len(others) == 2 and None not in [value for event in others for value in event.values()], form
 
 
 def test_a_stream_shows_what_happens_and_resumes_without_a_hole(backend: Backend) -> None:

@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from math import floor
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from app.api.auth import identify
 from app.api.call import Call, Stream
 from app.api.operation import Operation
 from app.api.schema import Cursor, Limit, Request
 from app.api.views import Answer, Pagination
-from app.client.events import Event
+from app.client.events import Event, EventType
 from app.errors import (
     CursorExpired,
     CursorLost,
@@ -53,11 +53,53 @@ class EventsQuery(Request):
             raise ValidationError("A snapshot begins without a cursor", field="snapshot")
 
 
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that ended or changed a session, as the channel in Redis says it too; there may be fields that are new
+    to you.
+
+    `not_after`, epoch seconds: until when an access token of the session could still pass `exp`. `session.updated`
+    always says `org_id`, `role`, `mfa_verified` and `claims`, `null` where there is none; nothing else says them.
+    """
+
+    id: str
+    type: EventType
+    tenant_id: str
+    user_id: str | UnsetType = UNSET
+    session_id: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    occurred_at: str
+    not_after: int
+    before: int | UnsetType = UNSET
+    org_id: str | UnsetType | None = UNSET
+    role: str | UnsetType | None = UNSET
+    mfa_verified: bool | UnsetType | None = UNSET
+    claims: dict[str, Any] | UnsetType | None = UNSET
+
+    @classmethod
+    def of(cls, event: Event) -> EventView:
+        updated = event.type == "session.updated"
+        return cls(
+            id=event.id,
+            type=event.type,
+            tenant_id=event.tenant_id,
+            user_id=UNSET if event.user_id is None else event.user_id,
+            session_id=UNSET if event.session_id is None else event.session_id,
+            reason=UNSET if event.reason is None else event.reason,
+            occurred_at=event.occurred_at,
+            not_after=event.not_after,
+            before=UNSET if event.before is None else event.before,
+            org_id=event.org_id if updated else UNSET,
+            role=event.role if updated else UNSET,
+            mfa_verified=event.mfa_verified if updated else UNSET,
+            claims=event.claims if updated else UNSET,
+        )
+
+
 class EventPageView(Answer):
     """Oldest first. `next_cursor` is always there: with `has_more` false, ask again with it later. A page may be empty
     although `has_more` is true."""
 
-    data: list[Event]
+    data: list[EventView]
     pagination: Pagination
 
 
@@ -73,7 +115,8 @@ async def follow(call: Call) -> EventPageView | Stream:
         raise
     cursor = _cursor(call, page.bookmark)
     return EventPageView(
-        data=page.events, pagination=Pagination(limit=query.limit, has_more=page.more, next_cursor=cursor)
+        data=[EventView.of(event) for event in page.events],
+        pagination=Pagination(limit=query.limit, has_more=page.more, next_cursor=cursor),
     )
 
 
@@ -155,7 +198,7 @@ def _frame(call: Call, item: Item, opened_at: float) -> bytes:
     if not item.frame:
         match item:
             case Entry():
-                kind, data = item.event.type.encode(), _encode(item.event)
+                kind, data = item.event.type.encode(), _encode(EventView.of(item.event))
             case Reset():
                 if item.reason == CursorLost.code:
                     call.context.site.metrics.regressed()

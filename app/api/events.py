@@ -29,6 +29,7 @@ from app.errors import (
 )
 from app.feed import Item, Reset
 from app.keys import UnsealError
+from app.model import REASONS
 from app.reader import Beat, Bookmark
 from app.window import Entry
 
@@ -53,6 +54,10 @@ class EventsQuery(Request):
             raise ValidationError("A snapshot begins without a cursor", field="snapshot")
 
 
+# As text, for that is what the log holds; the document lists what there is.
+EndReason = Annotated[str, Meta(extra_json_schema={"enum": sorted(REASONS)})]
+
+
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
     """Something that ended or changed a session, as the channel in Redis says it too; there may be fields that are new
     to you.
@@ -66,7 +71,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: str
     user_id: str | UnsetType = UNSET
     session_id: str | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
+    reason: EndReason | UnsetType = UNSET
     occurred_at: str
     not_after: int
     before: int | UnsetType = UNSET

@@ -8,7 +8,7 @@ from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -16,6 +16,7 @@ from app.api import docs, openapi
 from app.api.operation import Operation
 from app.api.operations import OPERATIONS
 from app.errors import Problem, catalogue
+from app.model import Reason
 
 COMMITTED = Path(__file__).parent / "openapi.json"
 UNLISTED = ("confirmation_required", "csrf_refused", "fresh_sign_in_required", "method_not_allowed", "not_found")
@@ -73,6 +74,12 @@ def test_a_session_has_its_eleven_fields_always() -> None:
         "last_active_at",
         "expires_at",
     ]
+
+
+def test_an_event_lists_the_reasons_of_an_end_as_a_session_does() -> None:
+    shapes = DOCUMENT["components"]["schemas"]
+    assert shapes["EventView"]["properties"]["reason"]["enum"] == sorted(get_args(Reason))
+    assert shapes["SessionView"]["properties"]["end_reason"]["enum"] == sorted(get_args(Reason))
 
 
 def test_the_page_names_every_call_and_runs_nothing() -> None:

@@ -21,6 +21,15 @@ STYLE: Final = (
     "section:target{outline:2px solid;outline-offset:.5rem}"
     "@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}td,th{border-color:#333}a{color:#8bf}}"
 )
+_BOUNDS: Final = {
+    "minLength": "at least {} characters",
+    "maxLength": "up to {} characters",
+    "pattern": "of the form {}",
+    "minItems": "at least {} items",
+    "maxItems": "up to {} items",
+    "minimum": "at least {}",
+    "maximum": "up to {}",
+}
 _ABOUT: Final = (
     "Every refusal is a document of the type `application/problem+json` (RFC 9457). Decide by its `code`, which is "
     "stable; `detail` is for people and may change. `field` names what was wrong with the request, `scope` what an API "
@@ -119,11 +128,23 @@ def _shape(name: str, shape: dict[str, Any]) -> str:
     needed = shape.get("required", [])
     rows = "".join(
         f"<tr><th><code>{escape(field)}</code>{' *' if field in needed else ''}</th>"
-        f"<td>{_type(inner)} {escape(inner.get('description', ''))}</td></tr>"
+        f"<td>{_type(inner)} {escape(_rules(inner))}</td></tr>"
         for field, inner in shape.get("properties", {}).items()
     )
     text = escape(shape.get("description", ""))
     return f'<section id="{escape(name)}"><h3>{escape(name)}</h3><p>{text}</p><table>{rows}</table></section>'
+
+
+def _rules(shape: dict[str, Any]) -> str:
+    """What a value has to keep to: in words where the document has them, which then speak of its parts too; else of
+    each alternative and of the items of a list."""
+    if "description" in shape:
+        return str(shape["description"])
+    own = [text.format(shape[name]) for name, text in _BOUNDS.items() if name in shape]
+    parts = [_rules(part) for part in shape.get("anyOf", [])]
+    if "items" in shape and (item := _rules(shape["items"])):
+        own.append(f"each {item}")
+    return "; ".join(dict.fromkeys([*own, *filter(None, parts)]))
 
 
 def _content(part: dict[str, Any]) -> str:

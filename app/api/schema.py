@@ -9,8 +9,18 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app import durations
-from app.api.limits import canonical_ip, check_claims, check_metadata, check_session_id, rfc3339
+from app.api.limits import (
+    MAX_CLAIMS,
+    MAX_CLAIMS_BYTES,
+    MAX_METADATA_BYTES,
+    canonical_ip,
+    check_claims,
+    check_metadata,
+    check_session_id,
+    rfc3339,
+)
 from app.apikeys import LIFE_S, OVERLAP_S
+from app.client.claims import MAX_DEPTH, RESERVED
 from app.errors import ValidationError
 from app.model import MAX_SESSIONS_PER_USER, Reason, Scope, Session, Status
 from app.sessions import NewSession
@@ -29,6 +39,15 @@ DeviceType = Annotated[str, Meta(pattern=r"^[!-~]{1,32}$(?!\n)", description="1-
 Name = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}$(?!\n)", description="1-128 characters, no control characters")
 ]
+CustomClaims = Annotated[
+    dict[str, Any],
+    Meta(
+        description=f"up to {MAX_CLAIMS} names and {MAX_CLAIMS_BYTES} bytes of JSON, nested up to {MAX_DEPTH} deep; no "
+        f"name of these: {' '.join(sorted(RESERVED))}",
+        extra_json_schema={"maxProperties": MAX_CLAIMS},
+    ),
+]
+Metadata = Annotated[dict[str, Any], Meta(description=f"up to {MAX_METADATA_BYTES} bytes of JSON")]
 AnyId = Annotated[str, Meta(max_length=64, examples=["ses_01HQ3V9K7M2N4P6R8T0W2Y4ABC"])]
 SessionId = Annotated[AnyId, Meta(extra_json_schema={"pattern": f"^{SESSION_ID}$"})]
 Limit = Annotated[int, Meta(ge=1, le=100)]
@@ -65,8 +84,8 @@ class CreateSession(Request):
     ip_address: IpAddress | None = None
     country: Country | None = None
     device_type: DeviceType | None = None
-    claims: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
+    claims: CustomClaims | None = None
+    metadata: Metadata | None = None
 
     def new_session(self) -> NewSession:
         """Raises `ValidationError`."""
@@ -92,8 +111,8 @@ class UpdateSession(Request):
     org_id: Identifier | UnsetType | None = UNSET
     role: Identifier | UnsetType | None = UNSET
     mfa_verified: bool | UnsetType | None = UNSET
-    claims: dict[str, Any] | UnsetType | None = UNSET
-    metadata: dict[str, Any] | UnsetType | None = UNSET
+    claims: CustomClaims | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType | None = UNSET
 
     def changes(self) -> dict[str, Any]:
         """Raises `ValidationError`."""

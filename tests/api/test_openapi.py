@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -86,6 +86,40 @@ def test_the_page_names_every_call_and_runs_nothing() -> None:
     page = docs.render(DOCUMENT).decode()
     assert all(f'id="{row.name}"' in page for row in OPERATIONS)
     assert "<script" not in page and "://" not in page
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("user_id", "string 1-128 visible ASCII characters"),
+        ("role", "string or null 1-128 visible ASCII characters"),
+        ("org_id", "string or null 1-128 visible ASCII characters"),
+        ("user_agent", "string or null kept up to 512 characters"),
+        ("ip_address", "string or null IPv4 or IPv6, without a zone id"),
+        ("country", "string or null two capital letters, ISO 3166-1 alpha-2"),
+        ("device_type", "string or null 1-32 visible ASCII characters"),
+        ("mfa_verified", "boolean or null "),
+        ("claims", "object or null up to 20 names and 1024 bytes of JSON, nested up to 8 deep; no name of these: acr "),
+        ("metadata", "object or null up to 2048 bytes of JSON"),
+    ],
+)
+def test_the_page_says_what_a_value_has_to_keep_to(field: str, said: str) -> None:
+    assert cell("CreateSession", field).startswith(said)
+
+
+def test_the_page_has_bounds_where_the_document_has_no_words() -> None:
+    ids = "list of string at least 1 items; up to 500 items; each up to 64 characters; of the form ^ses_0"
+    assert cell("Activity", "session_ids").startswith(ids)
+    assert cell("ConfigChange", "max_sessions_per_user") == "integer or null at least 1; up to 10000"
+    assert cell("ConfigChange", "refresh_grace").endswith('a duration like "15m" or whole seconds, 0s to 1m')
+
+
+def cell(shape: str, field: str) -> str:
+    """What the page says of a field, as it is read."""
+    section = docs.render(DOCUMENT).decode().split(f'<section id="{shape}">')[1].split("</section>")[0]
+    found = re.search(rf"<code>{field}</code>(?: \*)?</th><td>(.*?)</td>", section)
+    assert found is not None
+    return unescape(re.sub("<[^>]*>", "", found[1]))
 
 
 class Outline(HTMLParser):

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.embedded import Embedded, EmbeddedError, dies_with_parent
-from app.settings import SettingError, Settings
+from app.settings import SettingError, Settings, where
 
 _READY_S = 60.0
 _TERM_S = 6.0
@@ -104,7 +104,7 @@ def _run(stack: ExitStack, folder: Path) -> None:
         env[name] = server.start().url
         _keep_port(server)
     if "REDIS_URL" not in servers:
-        _say(f"using the server that REDIS_URL names, {urlsplit(settings.redis_url).netloc.rpartition('@')[2]}")
+        _say(f"using the server that REDIS_URL names, {where(settings.redis_url)}")
     children: list[Child] = []
     stack.callback(_stop, children)
     children.append(Child("API", "app.main", env))

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from app.errors import StoreUnavailable
 from app.keys import UnsealError
 from app.runtime import open_runtime
-from app.settings import SettingError, Settings
+from app.settings import SettingError, Settings, where
 from app.store.health import Finding, examine
 from app.store.wire import open_wire
 
@@ -44,7 +44,10 @@ async def check(settings: Settings) -> bool:
                     except StoreUnavailable:
                         await asyncio.sleep(_PAUSE_S)
         except TimeoutError:
-            _log.warning("the store does not answer; nothing is served until it does and has been checked")
+            _log.warning(
+                "the store at %s does not answer; nothing is served until it does and has been checked",
+                where(settings.redis_url),
+            )
             return False
         except UnsealError:
             raise SettingError(

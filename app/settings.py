@@ -113,6 +113,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def where(url: str) -> str:
+    """What of a store's address may be told: `host:port`, or the path of a socket; never the login."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return "an address whose login is not percent-encoded"
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    return ",".join(host if re.search(r":[0-9]+$", host) else f"{host or 'localhost'}:6379" for host in hosts)
+
+
 def _choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
     value = env.get(name) or default
     if value not in allowed:

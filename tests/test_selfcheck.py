@@ -97,9 +97,11 @@ def test_a_changed_secret_is_refused(own_server: Embedded) -> None:
 
 def test_a_store_that_is_away_is_waited_for_but_not_for_long(caplog: pytest.LogCaptureFixture) -> None:
     began = time.monotonic()
-    assert not self_check(settings(f"redis://127.0.0.1:{free_port()}/0"))
+    port = free_port()
+    assert not self_check(settings(f"redis://someone:hidden@127.0.0.1:{port}/0"))
     assert time.monotonic() - began < 8
-    assert "the store does not answer" in caplog.text
+    assert f"the store at 127.0.0.1:{port} does not answer" in caplog.text
+    assert "someone" not in caplog.text and "hidden" not in caplog.text
 
 
 def test_an_unfit_server_is_not_written_to(own_server: Embedded) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import SettingError, Settings
+from app.settings import SettingError, Settings, where
 
 STRONG = "G7kP2xVt9LqZ4mRw8sYb3nHc6dJf1eTa"
 PRODUCTION = {
@@ -50,6 +50,23 @@ def test_processes_that_start_together_keep_the_same_secrets(development: dict[s
         made = list(pool.map(lambda _: Settings.from_env(development).secret, range(64)))
     assert len(set(made)) == 1
     assert sorted(path.name for path in Path(development["HELLOJOHN_DATA"]).iterdir()) == ["admin_key", "secret"]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://127.0.0.1:6380/0", "127.0.0.1:6380"),
+        ("rediss://someone:hid@den@store.example/1?ssl_cert_reqs=none", "store.example:6379"),
+        ("redis://:hidden@[::1]:7000", "[::1]:7000"),
+        ("redis+cluster://someone:hidden@a.example:7000,b.example", "a.example:7000,b.example:6379"),
+        ("redis://", "localhost:6379"),
+        ("unix://someone:hidden@/run/valkey.sock?db=1", "/run/valkey.sock"),
+        ("redis://:hid/den@store.example", "an address whose login is not percent-encoded"),
+        ("redis://:hid#den@store.example", "an address whose login is not percent-encoded"),
+    ],
+)
+def test_of_a_stores_address_only_the_place_is_told(url: str, told: str) -> None:
+    assert where(url) == told
 
 
 def test_two_data_folders_have_different_secrets(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from app.log import set_up
 from app.model import SECOND
 from app.runtime import now_ms, open_runtime
 from app.selfcheck import check, self_check
-from app.settings import SettingError, Settings
+from app.settings import SettingError, Settings, where
 from worker.keys import rotate_keys
 from worker.policy import apply_policies
 from worker.repair import repair
@@ -108,7 +108,8 @@ async def run(settings: Settings, checked: bool) -> None:
             error = await _one_life(settings, ctx, stop)
             if error is not None:
                 failures = 0 if loop.time() - began > 30 else failures + 1
-                _log.warning("the queue is away (%s); trying again", type(error).__name__)
+                away = where(settings.arq_redis_url or settings.redis_url)
+                _log.warning("the queue at %s is away (%s); trying again", away, type(error).__name__)
                 pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
                 await _wait(stop.wait(), pause)
 

@@ -8,13 +8,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import redis
 from redis.asyncio import Redis
 
 from app.client.events import PATTERN
-from app.embedded import Embedded
+from app.embedded import Embedded, free_port
 from app.errors import StoreUnavailable
 from app.model import SHARDS, Rules, Session, new_session_id
 from app.runtime import Runtime, now_ms, open_runtime
@@ -206,3 +207,14 @@ def test_nothing_is_pickled(own_server: Embedded) -> None:
         client.close()
     finally:
         process.stop(signal.SIGKILL)
+
+
+def test_a_queue_that_is_away_is_named_without_its_login(own_server: Embedded, tmp_path: Path) -> None:
+    log, port = tmp_path / "log", free_port()
+    away = f"redis://someone:hidden@127.0.0.1:{port}/0"
+    process = Process("worker.main", environment(own_server.url, ARQ_REDIS_URL=away, LOG_FILE=str(log)))
+    try:
+        wait_until(lambda: f"the queue at 127.0.0.1:{port} is away" in log.read_text(), "a word of it", 20)
+    finally:
+        process.stop(signal.SIGKILL)
+    assert "hidden" not in log.read_text()

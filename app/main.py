@@ -28,7 +28,7 @@ from app.clock import Clock, uptime_ms
 from app.log import set_up
 from app.protocol import GuardedProtocol
 from app.runtime import Runtime, now_ms, open_runtime
-from app.selfcheck import check, self_check, warn_of_issuer
+from app.selfcheck import check, self_check, warn_of_issuer, warn_of_unknown
 from app.settings import SettingError, Settings
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def application(checked: bool = False) -> Door:
     """The API with settings from the environment; its lifespan opens and closes the runtime. Until the store has been
     `checked` everything that needs it is a 503."""
     settings, clock = Settings.from_env(), Clock(now_ms, uptime_ms)
+    warn_of_unknown()
     warn_of_issuer(settings)
 
     @asynccontextmanager

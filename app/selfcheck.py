@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,6 +25,20 @@ from app.store.wire import open_wire
 
 _PATIENCE_S: Final = 5.0
 _PAUSE_S: Final = 0.2
+_PREFIX: Final = "HELLOJOHN_"
+NAMES: Final = frozenset(
+    _PREFIX + name
+    for name in (
+        "ACCEPT ADMIN_KEY DASHBOARD_URL DATA ENV FAILURES_PER_MINUTE GEOIP_FILE ISSUER LOG OIDC_ALLOWED OIDC_CLIENT_ID "
+        "OIDC_CLIENT_SECRET OIDC_ISSUER OIDC_SCOPE ORIGINS OTHER_SECRET PROXIES READS_PER_MINUTE RETENTION_HOURS "
+        "SECRET URL VERIFIES_PER_MINUTE WRITES_PER_MINUTE"
+    ).split()
+)
+"""All settings that begin so; `HELLOJOHN_URL` is for those who call the service."""
+_BARE: Final = ("ADMIN_PORT", "ARQ_REDIS_URL", "HOST", "PORT", "REDIS_TIMEOUT_MS", "REDIS_URL")
+_LINK: Final = re.compile(
+    _PREFIX + r"(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=[0-9]+|PORT=\w+://.*|PORT_[0-9]+_(TCP|UDP)(_\w+)?=.*)"
+)
 _log = logging.getLogger("app.selfcheck")
 
 
@@ -64,6 +82,25 @@ def warn_of_issuer(settings: Settings) -> None:
             "HELLOJOHN_ISSUER is an http:// address: signing keys are fetched from it unprotected; "
             "give the https:// address of your TLS proxy"
         )
+
+
+def warn_of_unknown(env: Mapping[str, str] = os.environ) -> None:
+    """By name alone: the value may be a secret."""
+    for name, nearest in unknown(env).items():
+        _log.warning("%s is no setting and is ignored%s", name, f"; is {nearest} meant?" if nearest else "")
+
+
+def unknown(env: Mapping[str, str]) -> dict[str, str | None]:
+    """Names that begin as ours do and set nothing, each with the one that may have been meant. Kubernetes sets some of
+    its own for a service that is called like this one, with numbers and addresses in them."""
+    names = sorted(name for name in env if name.startswith(_PREFIX) and name not in NAMES)
+    return {name: _nearest(name) for name in names if not _LINK.fullmatch(f"{name}={env[name]}")}
+
+
+def _nearest(name: str) -> str | None:
+    """Compared without what all of them have in common."""
+    known = {known.removeprefix(_PREFIX): known for known in (*sorted(NAMES), *_BARE)}
+    return next((known[near] for near in get_close_matches(name.removeprefix(_PREFIX), known, 1, 0.75)), None)
 
 
 def _is_loopback(host: str) -> bool:

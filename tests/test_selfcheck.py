@@ -19,7 +19,7 @@ from app.settings import SettingError, Settings
 from app.store.health import examine
 from app.store.wire import open_wire
 from tests.servers import Cluster, command, wait_until
-from tests.service import ROOT, Api, environment
+from tests.service import ROOT, Api, Process, environment
 
 
 def settings(url: str, **more: Any) -> Settings:
@@ -87,6 +87,21 @@ def test_a_process_says_so_once_at_its_start(valkey_url: str, tmp_path: Path, is
     log = tmp_path / "log"
     Api(valkey_url, HELLOJOHN_ENV="production", HELLOJOHN_ISSUER=issuer, LOG_FILE=str(log)).stop()
     assert log.read_text().count("HELLOJOHN_ISSUER is an http:// address") == warnings
+
+
+@pytest.mark.parametrize("module", ["app.main", "worker.main"])
+def test_a_mistyped_setting_is_said_at_the_start_without_its_value(
+    valkey_url: str, tmp_path: Path, module: str
+) -> None:
+    log = tmp_path / "log"
+    more = {"HELLOJOHN_ADMINKEY": "hidden", "HELLOJOHN_ISSUER": "https://s.example", "LOG_FILE": str(log)}
+    process = Process(module, environment(valkey_url, PORT=str(free_port()), **more))
+    try:
+        said = "HELLOJOHN_ADMINKEY is no setting and is ignored; is HELLOJOHN_ADMIN_KEY meant?"
+        wait_until(lambda: said in log.read_text(), "the warning")
+    finally:
+        process.stop()
+    assert log.read_text().count("HELLOJOHN_ADMINKEY") == 1 and "hidden" not in log.read_text()
 
 
 def test_a_changed_secret_is_refused(own_server: Embedded) -> None:

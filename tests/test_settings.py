@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from app.selfcheck import NAMES, unknown
 from app.settings import SettingError, Settings, where
 
+ROOT = Path(__file__).parent.parent
 STRONG = "G7kP2xVt9LqZ4mRw8sYb3nHc6dJf1eTa"
 PRODUCTION = {
     "HELLOJOHN_ENV": "production",
@@ -50,6 +53,39 @@ def test_processes_that_start_together_keep_the_same_secrets(development: dict[s
         made = list(pool.map(lambda _: Settings.from_env(development).secret, range(64)))
     assert len(set(made)) == 1
     assert sorted(path.name for path in Path(development["HELLOJOHN_DATA"]).iterdir()) == ["admin_key", "secret"]
+
+
+def test_every_setting_that_is_read_is_known_and_every_one_that_is_known_is_read() -> None:
+    sources = [path.read_text() for folder in ("app", "worker") for path in (ROOT / folder).rglob("*.py")]
+    said = {name for text in sources for name in re.findall(r"\bHELLOJOHN_[A-Z_]*[A-Z]\b", text)}
+    assert said - {"HELLOJOHN_OIDC"} == NAMES
+
+
+def test_a_name_that_sets_nothing_is_found_with_the_one_that_may_be_meant() -> None:
+    names = {
+        "HELLOJOHN_ADMINKEY": "HELLOJOHN_ADMIN_KEY",
+        "HELLOJOHN_ISUER": "HELLOJOHN_ISSUER",
+        "HELLOJOHN_PORT": "PORT",
+        "HELLOJOHN_REDISURL": "REDIS_URL",
+        "HELLOJOHN_OIDC_CLIENTID": "HELLOJOHN_OIDC_CLIENT_ID",
+        "HELLOJOHN_REDIS_URL": "REDIS_URL",
+        "HELLOJOHN_COLOUR": None,
+    }
+    others = dict.fromkeys([*NAMES, "PORT", "REDIS_URL", "hellojohn_x", "JOHN"], "value")
+    assert unknown({**dict.fromkeys(names, "9000"), **others}) == names
+
+
+def test_what_kubernetes_sets_for_a_service_of_this_name_is_no_mistake() -> None:
+    links = {
+        "HELLOJOHN_SERVICE_HOST": "10.0.0.1",
+        "HELLOJOHN_SERVICE_PORT": "8000",
+        "HELLOJOHN_SERVICE_PORT_HTTP": "8000",
+        "HELLOJOHN_PORT": "tcp://10.0.0.1:8000",
+        "HELLOJOHN_SESSIONS_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "HELLOJOHN_SESSIONS_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "HELLOJOHN_SESSIONS_PORT_8000_TCP_PROTO": "tcp",
+    }
+    assert unknown(links) == {}
 
 
 @pytest.mark.parametrize(

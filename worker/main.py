@@ -24,7 +24,7 @@ from app.clock import Clock, uptime_ms
 from app.log import set_up
 from app.model import SECOND
 from app.runtime import now_ms, open_runtime
-from app.selfcheck import check, self_check
+from app.selfcheck import check, self_check, warn_of_unknown
 from app.settings import SettingError, Settings, where
 from worker.keys import rotate_keys
 from worker.policy import apply_policies
@@ -169,6 +169,7 @@ def main() -> None:
         set_up(settings.log_level)
         if "--check" in sys.argv[1:]:
             raise SystemExit(asyncio.run(report(settings)))
+        warn_of_unknown()
         queue_settings(settings)
         os.nice(_NICE)
         asyncio.run(run(settings, self_check(settings)))

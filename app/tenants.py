@@ -4,7 +4,7 @@ within `PROPAGATION_MS`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,13 @@ BOUNDS_S: Final = {
 }
 """Of the durations in a policy, in seconds, both included."""
 _ATTEMPTS: Final = 10
+
+
+class Change(NamedTuple):
+    """What a tenant was and what it is now; the same, version included, if it was so already."""
+
+    before: Tenant
+    after: Tenant
 
 
 class Tenants:
@@ -63,16 +70,14 @@ class Tenants:
         found = await self._registry.tenants(after, limit)
         return [tenant for tenant in found if tenant.deleted_at is None]
 
-    async def rename(self, tenant_id: str, name: str, now: int, versions: Container[int] | None = None) -> Tenant:
+    async def rename(self, tenant_id: str, name: str, versions: Container[int] | None = None) -> Change:
         """Raises `PreconditionFailed` if the tenant is at none of `versions`."""
         return await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, name=name), versions)
 
     async def delete(self, tenant_id: str, now: int) -> None:
         """End a tenant: its keys are refused and its sessions dead at once; the worker clears up. A try that failed
         half-way may be repeated. Raises `TenantNotFound` once it is done."""
-        tenant = await self._registry.tenant(tenant_id)
-        if tenant is None or tenant.deleted_at is not None:
-            raise TenantNotFound
+        await self._living(tenant_id)
         await self._registry.mark_pending(tenant_id, now + RETRY_MS)
         await self._store.cut_off(tenant_id, now, "admin")
         await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, deleted_at=now))
@@ -89,32 +94,50 @@ class Tenants:
 
     async def set_policy(
         self, tenant_id: str, changes: dict[str, Any], now: int, versions: Container[int] | None = None
-    ) -> Tenant:
-        """Merge `changes` (DESIGN §5) into the policy. Raises `ValidationError`, and `PreconditionFailed` if the tenant
-        is at none of `versions`; both change nothing."""
-        merged((await self.get(tenant_id, now)).policy, changes)
+    ) -> Change:
+        """Merge `changes` (DESIGN §5) into the policy; the worker then applies it to the sessions that live. Raises
+        `ValidationError`, and `PreconditionFailed` if the tenant is at none of `versions`; both change nothing."""
+        if not changes:
+            raise ValidationError("nothing to change")
+        tenant = await self._living(tenant_id)
+        if merged(tenant.policy, changes) == tenant.policy:
+            return Change(_at(tenant, versions), tenant)
         await self._registry.mark_pending(tenant_id, now + RETRY_MS)
-        tenant = await self._change(
+        change = await self._change(
             tenant_id, lambda tenant: tenant.with_policy(merged(tenant.policy, changes), now), versions
         )
         await self._registry.mark_pending(tenant_id, now + PROPAGATION_MS)
-        return tenant
+        return change
 
     async def _change(
         self, tenant_id: str, change: Callable[[Tenant], Tenant], versions: Container[int] | None = None
-    ) -> Tenant:
-        """Read, change, write if nobody else wrote meanwhile; else again. `versions`: only one of these."""
+    ) -> Change:
+        """Read, change, write if nobody else wrote meanwhile; else again. `versions`: only one of these. What is so
+        already is not written."""
         for _ in range(_ATTEMPTS):
-            tenant = await self._registry.tenant(tenant_id)
-            if tenant is None or tenant.deleted_at is not None:
-                raise TenantNotFound
-            if versions is not None and tenant.version not in versions:
-                raise PreconditionFailed
-            changed = msgspec.structs.replace(change(tenant), version=tenant.version + 1)
-            if await self._registry.put_tenant(changed):
+            before = _at(await self._living(tenant_id), versions)
+            changed = change(before)
+            if changed == before:
+                return Change(before, before)
+            after = msgspec.structs.replace(changed, version=before.version + 1)
+            if await self._registry.put_tenant(after):
                 self._tenants.forget(tenant_id)
-                return changed
+                return Change(before, after)
         raise Conflict
+
+    async def _living(self, tenant_id: str) -> Tenant:
+        """As it is in the registry now. Raises `TenantNotFound`."""
+        tenant = await self._registry.tenant(tenant_id)
+        if tenant is None or tenant.deleted_at is not None:
+            raise TenantNotFound
+        return tenant
+
+
+def _at(tenant: Tenant, versions: Container[int] | None) -> Tenant:
+    """Raises `PreconditionFailed` if the tenant is at none of `versions`."""
+    if versions is not None and tenant.version not in versions:
+        raise PreconditionFailed
+    return tenant
 
 
 def merged(policy: Policy, changes: dict[str, Any]) -> Policy:

@@ -57,7 +57,7 @@ CHANGES: list[tuple[dict[str, Any], int, int]] = [
     ({"max_sessions_per_user": 2, "idle_timeout": "1h"}, 3, 2),
     ({"max_sessions_per_user": 1, "on_limit": "reject"}, 0, 7),
     ({"max_sessions_per_user": 10_000, "session_duration": "1d", "access_token_ttl": "1m"}, 0, 0),
-    ({}, 0, 0),
+    ({"on_limit": "evict"}, 0, 0),
 ]
 
 

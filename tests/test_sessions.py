@@ -148,7 +148,7 @@ async def test_a_policy_change_is_in_force_within_a_second_and_wakes_no_one(runt
     changed = await runtime.tenants.get(tenant.id, now + 1_000)
     late = now + 11 * MINUTE
     assert not (await runtime.sessions.verify(changed, late, session_id=issued.session.id)).valid
-    longer = await runtime.tenants.set_policy(tenant.id, {"idle_timeout": "30d"}, late)
+    longer = (await runtime.tenants.set_policy(tenant.id, {"idle_timeout": "30d"}, late)).after
     verdict = await runtime.sessions.verify(longer, late + 1, session_id=issued.session.id)
     assert not verdict.valid and verdict.code == "session_revoked"
 
@@ -156,7 +156,7 @@ async def test_a_policy_change_is_in_force_within_a_second_and_wakes_no_one(runt
 async def test_a_lowered_limit_ends_the_least_recently_active_at_the_next_use(runtime: Runtime, tenant: Tenant) -> None:
     now = now_ms()
     issued = [await sign_in(runtime, tenant, now=now + step) for step in range(5)]
-    changed = await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 2}, now + 10)
+    changed = (await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 2}, now + 10)).after
     verdicts = [
         (await runtime.sessions.verify(changed, now + 20, token=one.access_token)).valid for one in reversed(issued)
     ]
@@ -175,7 +175,9 @@ async def test_a_lowered_limit_is_carried_out_by_the_worker_on_those_who_do_not_
 
 
 async def test_reject_refuses_the_sign_in_and_ends_no_one(runtime: Runtime, tenant: Tenant) -> None:
-    changed = await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 1, "on_limit": "reject"}, now_ms())
+    changed = (
+        await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 1, "on_limit": "reject"}, now_ms())
+    ).after
     first = await sign_in(runtime, changed)
     with pytest.raises(SessionLimitReached):
         await sign_in(runtime, changed)
@@ -194,7 +196,7 @@ async def test_a_tenant_wide_cut_is_dead_at_once_and_later_sign_ins_live(runtime
 
 
 async def test_statistics_count_every_creation_and_every_end_by_reason(runtime: Runtime, tenant: Tenant) -> None:
-    limited = await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 2}, now_ms())
+    limited = (await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 2}, now_ms())).after
     issued = [await sign_in(runtime, limited) for _ in range(3)]
     await runtime.sessions.revoke(limited, issued[2].session.id, "signed_out", now_ms())
     await runtime.upkeep.collect(now_ms())

@@ -59,9 +59,9 @@ async def get(call: Call) -> Reply:
 async def rename(call: Call) -> Reply:
     body: TenantName = call.body
     versions = if_match(call.context.headers)
-    before = await call.runtime.tenants.get(tenant_id(call), call.now)
-    after = await call.runtime.tenants.rename(before.id, body.name, call.now, versions)
-    await call.audit("tenant.renamed", after.id, after.id, {"name": before.name}, {"name": after.name})
+    before, after = await call.runtime.tenants.rename(tenant_id(call), body.name, versions)
+    if after != before:
+        await call.audit("tenant.renamed", after.id, after.id, {"name": before.name}, {"name": after.name})
     return _versioned(after, TenantView.of(after))
 
 
@@ -82,14 +82,12 @@ async def change_config(call: Call) -> Reply:
 
 
 async def _change_policy(call: Call, tenant_id: str) -> Reply:
-    """`before` is as this process knew it, up to half a second old."""
     body: ConfigChange = call.body
     versions = if_match(call.context.headers)
-    before = ConfigView.of(await call.runtime.tenants.get(tenant_id, call.now))
-    tenant = await call.runtime.tenants.set_policy(tenant_id, body.changes(), call.now, versions)
-    after = ConfigView.of(tenant)
-    await call.audit("config.changed", tenant_id, tenant_id, before, after)
-    return _versioned(tenant, after)
+    before, after = await call.runtime.tenants.set_policy(tenant_id, body.changes(), call.now, versions)
+    if after != before:
+        await call.audit("config.changed", tenant_id, tenant_id, ConfigView.of(before), ConfigView.of(after))
+    return _versioned(after, ConfigView.of(after))
 
 
 def _versioned(tenant: Tenant, view: msgspec.Struct) -> Reply:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ Build = Callable[[World, str], Awaitable[Request]]
 Expected = tuple[int, str | None]
 
 TENANT_BOUND = ("own", "foreign", "random")
+GRACES = cycle(range(11, 61))
 DEVICES = ("own", "neighbour", "foreign", "random")
 
 
@@ -83,6 +85,11 @@ def on_tenant(path: str, **json: Any) -> Build:
         return path.format(made), {"json": json} if json else {}
 
     return build
+
+
+async def with_another_policy(world: World, target: str) -> Request:
+    """One that no call before has made."""
+    return "/v1/admin/config", {"json": {"refresh_grace": next(GRACES)}}
 
 
 def on_api_key(path: str, **json: Any) -> Build:
@@ -158,7 +165,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "revokeMySession": (Row(USER, 204, on_session("/v1/me/sessions/{}"), targets=DEVICES),),
     "revokeMyOtherSessions": (Row(USER, 200, at("/v1/me/sessions/revoke")),),
     "getConfig": (Row(BOTH, 200, at("/v1/admin/config"), "config:read"),),
-    "updateConfig": (Row(BOTH, 200, at("/v1/admin/config", on_limit="evict"), "config:write"),),
+    "updateConfig": (Row(BOTH, 200, with_another_policy, "config:write"),),
     "getStats": (Row(BOTH, 200, at("/v1/admin/stats"), "stats:read"),),
     "getOverview": (Row(BOTH, 200, at("/v1/admin/overview?window=24h"), "stats:read", alone=True),),
     "previewConfig": (Row(BOTH, 200, at("/v1/admin/config/preview", idle_timeout="1h"), "config:read"),),
@@ -170,7 +177,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "deleteTenant": (Row(ADMIN, 204, on_tenant(TENANTS + "/{}"), None, NO_TENANT, ("own", "random")),),
     "getTenantConfig": (Row(ADMIN, 200, on_tenant(TENANTS + "/{}/config"), None, NO_TENANT, ("own", "random")),),
     "updateTenantConfig": (
-        Row(ADMIN, 200, on_tenant(TENANTS + "/{}/config", on_limit="evict"), None, NO_TENANT, ("own", "random")),
+        Row(ADMIN, 200, on_tenant(TENANTS + "/{}/config", on_limit="reject"), None, NO_TENANT, ("own", "random")),
     ),
     "listApiKeys": (Row(ADMIN, 200, on_tenant(TENANTS + "/{}/api-keys"), None, NO_TENANT, ("own", "random")),),
     "createApiKey": (

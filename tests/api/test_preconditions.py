@@ -32,11 +32,12 @@ async def tag_of(world: World, path: str = CONFIG) -> str:
     return (await world.http.get(path, headers=signed)).headers["etag"]
 
 
-def paths(world: World) -> dict[str, list[dict[str, str]]]:
+def paths(world: World) -> dict[str, list[dict[str, Any]]]:
     """What can be changed, each with two changes that one could make to it."""
     one = f"/v1/admin/tenants/{world.own.id}"
-    policies = [{"refresh_grace": "3s"}, {"on_limit": "reject"}]
-    return {CONFIG: policies, f"{one}/config": policies, one: [{"name": "Ann's"}, {"name": "Bob's"}]}
+    own: list[dict[str, Any]] = [{"refresh_grace": "3s"}, {"on_limit": "reject"}]
+    of_operator: list[dict[str, Any]] = [{"refresh_grace": "4s"}, {"max_sessions_per_user": 7}]
+    return {CONFIG: own, f"{one}/config": of_operator, one: [{"name": "Ann's"}, {"name": "Bob's"}]}
 
 
 async def test_of_two_writers_with_the_same_tag_the_second_is_refused(world: World) -> None:
@@ -53,7 +54,7 @@ async def test_of_two_writers_with_the_same_tag_the_second_is_refused(world: Wor
 
 async def test_of_many_at_once_one_succeeds(world: World) -> None:
     seen = await tag_of(world)
-    answers = await asyncio.gather(*(patch(world, seen, refresh_grace=number) for number in range(1, 21)))
+    answers = await asyncio.gather(*(patch(world, seen, refresh_grace=number) for number in range(11, 31)))
     assert sorted(answer.status_code for answer in answers) == [200] + [412] * 19
 
 
@@ -90,3 +91,41 @@ async def test_what_is_no_list_of_tags_is_400(world: World, rubbish: str) -> Non
 async def test_a_wrong_change_is_422_whatever_the_tag(world: World) -> None:
     assert (await patch(world, await tag_of(world), refresh_grace="1d")).status_code == 422
     assert (await patch(world, '"v999999"', refresh_grace="1d")).status_code == 422
+
+
+async def kept(world: World) -> tuple[list[Any], int]:
+    """What is on record of the tenant, and how many of its walks are still to come."""
+    page = await world.http.get("/v1/admin/audit", headers=world.credentials[0].sent)
+    marks = await world.runtime.registry.pending(2 * world.now)
+    return page.json()["data"], len(marks.get(world.own.id, []))
+
+
+async def test_a_change_to_what_is_so_already_is_200_and_leaves_no_trace(world: World) -> None:
+    for path, (change, other) in paths(world).items():
+        assert (await patch(world, None, path, **change)).status_code == 200
+        seen, before = await tag_of(world, path), await kept(world)
+        for tag in (None, "*", seen):
+            again = await patch(world, tag, path, **change)
+            assert (again.status_code, again.headers["etag"]) == (200, seen)
+        assert (await patch(world, '"v999999"', path, **change)).status_code == 412
+        assert (await tag_of(world, path), await kept(world)) == (seen, before)
+        assert (await patch(world, seen, path, **other)).headers["etag"] != seen
+        entries, walks = await kept(world)
+        assert len(entries) == len(before[0]) + 1 and (walks > before[1]) == (path.endswith("/config"))
+
+
+async def test_half_of_a_change_that_is_so_already_changes_the_other_half(world: World) -> None:
+    assert (await patch(world, None, refresh_grace="3s")).status_code == 200
+    seen = await tag_of(world)
+    answer = await patch(world, seen, refresh_grace="3s", on_limit="reject")
+    assert (answer.status_code, answer.json()["on_limit"]) == (200, "reject") and answer.headers["etag"] != seen
+
+
+async def test_a_change_of_nothing_is_refused_as_a_sessions_is(world: World) -> None:
+    before = await kept(world)
+    session = f"/v1/sessions/{await world.session_id('own')}"
+    own = world.credentials[0].sent
+    refused = [await patch(world, tag, path) for path in paths(world) if "config" in path for tag in (None, "*")]
+    refused.append(await world.http.patch(session, json={}, headers=own))
+    assert [(one.status_code, one.json()["detail"]) for one in refused] == [(422, "nothing to change")] * 5
+    assert await kept(world) == before

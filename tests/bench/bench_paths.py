@@ -186,7 +186,7 @@ def _create(key: str, number: int) -> bytes:
 async def _stamped(stock: Stock, bench: Bench) -> None:
     """Requests that verify sessions whose activity is due to be written each time: no session comes twice in a run."""
     tenant, key = await _tenant(stock)
-    tenant = await stock.runtime.tenants.set_policy(tenant.id, {"idle_timeout": IDLE}, now_ms())
+    tenant = (await stock.runtime.tenants.set_policy(tenant.id, {"idle_timeout": IDLE}, now_ms())).after
     verify = [_verify(key, one) for one in await sessions(stock, tenant, STAMPED, 2)]
     stored(random.sample(verify, len(verify)), bench.folder / "verify, stamped")
 

@@ -106,7 +106,7 @@ async def test_idle_and_expired_sessions_get_their_event_within_two_seconds(
     runtime: Runtime, redis_url: str, worker: Process
 ) -> None:
     tenant = await runtime.tenants.create("Acme", now_ms())
-    tenant = await runtime.tenants.set_policy(tenant.id, {"idle_timeout": "5s"}, now_ms())
+    tenant = (await runtime.tenants.set_policy(tenant.id, {"idle_timeout": "5s"}, now_ms())).after
     idle = (await runtime.sessions.create(tenant, NewSession(user_id="usr_idle"), now_ms())).session.id
     wire = await open_wire(redis_url, 5_000)
     client = Redis.from_url(redis_url.replace("+cluster", "").split(",")[0])

@@ -8,13 +8,32 @@ from __future__ import annotations
 
 import hmac
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from app.cursors import Cursors
 from app.errors import Conflict
 from app.store.audit import AuditLog, Kept
+
+Action = Literal[
+    "api_key.created",
+    "api_key.revoked",
+    "api_key.rotated",
+    "config.changed",
+    "dashboard.signed_in",
+    "dashboard.signed_out",
+    "session.revoked",
+    "session.updated",
+    "sessions.revoked",
+    "sessions.updated",
+    "signing_key.removed",
+    "signing_key.rotated",
+    "tenant.created",
+    "tenant.deleted",
+    "tenant.renamed",
+]
+"""All that goes on record. Each has its words in `app/dashboard/assets/audit.js`."""
 
 OPERATOR: Final = "operator"
 """The log of what concerns no one tenant."""

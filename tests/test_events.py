@@ -169,7 +169,7 @@ def test_an_update_says_all_four_in_the_page_the_stream_and_the_channel(backend:
     created = backend.create("usr_1", org_id="org_1", role="m", mfa_verified=True, claims={"a": 1})
     path = f"/v1/sessions/{created['session']['id']}"
     node = store_url.replace("redis+cluster", "redis").split(",")[0]
-    with Redis.from_url(node) as store, store.pubsub() as listener:  # type: ignore[no-untyped-call]
+    with Redis.from_url(node) as store, store.pubsub() as listener:
         listener.subscribe(channel(backend.tenant_id))
         stream = Stream(backend)
         for cleared in ({"org_id": None}, {"role": None, "mfa_verified": None, "claims": None}):

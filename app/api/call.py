@@ -12,7 +12,7 @@ from app.api.auth import Caller, Holder
 from app.api.body import Bodies
 from app.api.failures import Failures
 from app.api.sides import Side
-from app.audit import OPERATOR, Entry
+from app.audit import OPERATOR, Action, Entry
 from app.errors import ConfirmationRequired, InsufficientScope, StoreUnavailable, ValidationError
 from app.model import Session, Tenant
 
@@ -110,7 +110,7 @@ class Call(msgspec.Struct):
         return self.caller.kind if self.caller.key is None else f"key:{self.caller.key.id}"
 
     async def audit(
-        self, action: str, target: str, tenant_id: str | None = None, before: Any = None, after: Any = None
+        self, action: Action, target: str, tenant_id: str | None = None, before: Any = None, after: Any = None
     ) -> None:
         """Put a change on record, in the tenant's log or the operator's. `before` and `after`: structs or dicts. Made
         before the answer, so that a change that was acknowledged is on record."""

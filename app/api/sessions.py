@@ -21,6 +21,7 @@ from app.api.schema import (
     Verify,
 )
 from app.api.views import Accepted, IssuedView, Revoked, SessionPage, Updated, UpdatedView, VerificationView
+from app.audit import Action
 from app.errors import (
     Conflict,
     IdempotencyKeyReused,
@@ -120,7 +121,7 @@ async def activity(call: Call) -> Accepted:
     return Accepted(accepted=await call.runtime.sessions.activity(call.tenant, body.session_ids, call.now))
 
 
-async def _record(call: Call, action: str, target: str, after: dict[str, Any]) -> None:
+async def _record(call: Call, action: Action, target: str, after: dict[str, Any]) -> None:
     """What operators do to a user's sessions. A backend's own calls are too many for it, and they have their events."""
     if call.by_operator:
         await call.audit(action, target, call.tenant.id, after=after)

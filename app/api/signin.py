@@ -16,6 +16,7 @@ from app.api.schema import Request
 from app.api.sides import check_caller
 from app.api.views import Answer
 from app.api.visit import COOKIE, Visit, caller_of, token
+from app.audit import Action
 from app.errors import InvalidApiKey, MissingToken
 from app.model import SCOPES, Scope
 from app.operators import Identity, Operator, name_of
@@ -122,7 +123,7 @@ async def delete(call: Call) -> Reply:
     return Reply(status=204, headers=_CLEARED)
 
 
-async def _record(call: Call, operator: Operator, action: str) -> None:
+async def _record(call: Call, operator: Operator, action: Action) -> None:
     caller = caller_of(operator)
     tenant_id = None if caller.tenant is None else caller.tenant.id
     await replace(call, caller=caller).audit(action, caller.actor, tenant_id)

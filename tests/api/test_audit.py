@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from app.api.operations import OPERATIONS
-from app.audit import Entry
+from app.audit import Action, Entry
 from app.model import new_id
 from app.store import keyspace
 from app.store.audit import AuditLog
@@ -17,6 +19,19 @@ from app.store.wire import open_wire
 from tests.api.test_matrix import ROWS
 from tests.api.world import Credential, World, a_world, bearer
 from tests.service import ADMIN_KEY
+
+APP = Path(__file__).parent.parent.parent / "app"
+
+
+def test_whatever_goes_on_record_has_its_words_in_the_dashboard_and_is_in_its_filter() -> None:
+    """The types keep any other action out of the record; the filter is made of the words."""
+    source = (APP / "dashboard" / "assets" / "audit.js").read_text()
+    listed = source.split("const ACTIONS = {")[1].split("};")[0]
+    words = dict(re.findall(r'^  "([a-z_.]+)": "([^"]+)",$', listed, re.MULTILINE))
+    assert words.keys() == {*get_args(Action)} and len({*words.values()}) == len(words)
+    assert "Object.entries(ACTIONS).map" in source
+    doors = "".join(path.read_text() for path in (APP / "api").glob("*.py"))
+    assert [action for action in words if f'"{action}"' not in doors] == [], "listed, but never put on record"
 
 
 @pytest.fixture

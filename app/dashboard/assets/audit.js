@@ -7,7 +7,10 @@ import { useResource } from "./resource.js";
 
 const ACTIONS = {
   "config.changed": "Policy changed",
-  "sessions.revoked": "Whole tenant signed out",
+  "session.updated": "Session changed",
+  "sessions.updated": "All sessions of a user changed",
+  "session.revoked": "Session ended",
+  "sessions.revoked": "User or whole tenant signed out",
   "api_key.created": "API key made",
   "api_key.rotated": "API key rotated",
   "api_key.revoked": "API key revoked",
@@ -16,6 +19,8 @@ const ACTIONS = {
   "tenant.deleted": "Tenant deleted",
   "signing_key.rotated": "Signing key rotated",
   "signing_key.removed": "Signing key removed",
+  "dashboard.signed_in": "Signed in to the dashboard",
+  "dashboard.signed_out": "Signed out of the dashboard",
 };
 
 export function Audit({ here }) {

@@ -10,18 +10,20 @@ from typing import ClassVar
 
 
 class Problem(Exception):
-    """Base of every refusal. `detail` is for humans and never holds a secret or internals."""
+    """Base of every refusal. `detail` is for humans and never holds a secret or internals; where nothing else is said
+    it is `usual`, or else the title."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
+    usual: ClassVar[str | None] = None
     advice: ClassVar[str] = (
         "Repeat the call later. If that does not help, give the operator the `request_id`: the log has what went wrong."
     )
 
     def __init__(self, detail: str | None = None, *, field: str | None = None) -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail or self.title
+        self.detail = detail or self.usual or self.title
+        super().__init__(self.detail)
         self.field = field
 
 
@@ -145,6 +147,9 @@ class SessionLimitReached(Problem):
         "policy."
     )
 
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"A user may have {limit} session{'' if limit == 1 else 's'} at a time")
+
 
 class IdempotencyKeyReused(Problem):
     code, status, title = "idempotency_key_reused", 422, "The Idempotency-Key belongs to another request"
@@ -236,11 +241,13 @@ class RateLimited(Problem):
 
 class BodyTooLarge(Problem):
     code, status, title = "body_too_large", 413, "The request body is too large"
+    usual = "A body may have 65536 bytes"
     advice = "Send less: a body may have 64 KiB. Batches can be split."
 
 
 class UriTooLong(Problem):
     code, status, title = "uri_too_long", 414, "The request target is too long"
+    usual = "Path and query together may have 4096 bytes"
     advice = "Send a shorter path and query: both together may have 4 KiB."
 
 
@@ -251,6 +258,7 @@ class UnsupportedMediaType(Problem):
 
 class HeadersTooLarge(Problem):
     code, status, title = "headers_too_large", 431, "The request has too many or too large headers"
+    usual = "A request may have 100 headers and 16384 bytes of them"
     advice = (
         "Send fewer or shorter headers: 100 and 16 KiB are taken. Often it is cookies of other sites on the same "
         "domain."

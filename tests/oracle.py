@@ -85,7 +85,7 @@ class OracleStore:
             living = self._settled(session.tenant_id, session.user_id, rules, now)
         over = max(0, len(living) + 1 - rules.limit)
         if over and rules.reject:
-            raise SessionLimitReached
+            raise SessionLimitReached(rules.limit)
         for row in living[:over]:
             self._finish(row, now, "evicted", f"{by} {rules.limit}")
         self._count(session, now, "created")

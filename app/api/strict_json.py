@@ -57,9 +57,11 @@ def shaped(value: Any, shape: type[Shape]) -> Shape:
 def _reason(shape: Any, message: str, place: re.Match[str] | None) -> str:
     """What msgspec says, or what would have fitted; never what was sent."""
     if place is None:
-        return f"{message}; {wording.known(shape)}" if "unknown field" in message else message
+        whole = f"{message}; {wording.known(shape)}" if "unknown field" in message else message
+        return wording.kind_rule(whole, "The body must be")
     fitting = wording.rule(shape, place[1])
-    return fitting or _FORM.sub(lambda form: wording.pattern_rule(shape, form[1]), message[: place.start()])
+    said = _FORM.sub(lambda form: wording.pattern_rule(shape, form[1]), message[: place.start()])
+    return fitting or wording.kind_rule(said, "must be")
 
 
 def shown(name: str) -> str | None:

@@ -9,6 +9,17 @@ from typing import Any, Final
 from msgspec import inspect
 
 _ITEM: Final = re.compile(r"\[[^\]]*\]")
+_EXPECTED: Final = re.compile(r"Expected `([a-z |]+)`( of length [<>=]+ [0-9]+)?(?:, got `([a-z]+)`)?")
+_KINDS: Final = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+"""As JSON names what msgspec names after Python (RFC 8259 §1); a number without a fraction is an integer."""
 
 
 def rule(shape: Any, place: str) -> str | None:
@@ -29,6 +40,16 @@ def pattern_rule(shape: Any, quoted: str) -> str:
     """What a text must be, in the words that the document has for its pattern. `quoted`: as msgspec quotes it."""
     words = {repr(pattern): text for pattern, text in described(shape).items()}.get(quoted)
     return f"must be {words}" if words else "has not the form that the document describes"
+
+
+def kind_rule(message: str, begin: str) -> str:
+    """What msgspec says of a value of the wrong kind or length, in the words of JSON: `must be a string, not null`."""
+    found = _EXPECTED.fullmatch(message)
+    if found is None:
+        return message
+    kinds, length, got = found.groups()
+    fitting = " or ".join(_KINDS.get(kind, kind) for kind in kinds.split(" | "))
+    return f"{begin} {fitting}{length or ''}{f', not {_KINDS.get(got, got)}' if got else ''}"
 
 
 def known(shape: Any) -> str:

@@ -78,7 +78,7 @@ class RedisSessionStore:
                 case b"over":
                     await self.evict(session.tenant_id, session.user_id, rules, now)
                 case _:
-                    raise SessionLimitReached
+                    raise SessionLimitReached(rules.limit)
         raise StoreUnavailable("the user's sessions change too fast")
 
     async def _create(

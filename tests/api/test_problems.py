@@ -8,12 +8,14 @@ import httpx
 import pytest
 
 from app.api import openapi
+from app.api.body import MAX_BODY
 from app.api.call import Call, Site
 from app.api.http import Door
 from app.api.logs import Log
 from app.api.metrics import Metrics
 from app.api.operation import Operation
 from app.api.operations import OPERATIONS
+from app.api.request import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET
 
 NOW = 1_705_312_200_000
 REFRESH = "/v1/sessions/refresh"
@@ -152,6 +154,17 @@ async def test_a_target_or_headers_beyond_the_limit_are_refused(client: httpx.As
     assert_problem(await client.get("/livez", headers={"x": "y" * 16_384}), 431, "headers_too_large")
     many = [(f"x-{number}", "y") for number in range(100)]
     assert_problem(await client.get("/livez", headers=many), 431, "headers_too_large")
+
+
+async def test_what_is_too_large_is_told_how_large_it_may_be(client: httpx.AsyncClient) -> None:
+    body = await client.post(REFRESH, content=b" " * (MAX_BODY + 1), headers=JSON)
+    target = await client.get("/livez?" + "x" * MAX_TARGET)
+    headers = await client.get("/livez", headers={"x": "y" * MAX_HEADER_BYTES})
+    assert [answer.json()["detail"] for answer in (body, target, headers)] == [
+        f"A body may have {MAX_BODY} bytes",
+        f"Path and query together may have {MAX_TARGET} bytes",
+        f"A request may have {MAX_HEADERS} headers and {MAX_HEADER_BYTES} bytes of them",
+    ]
 
 
 async def test_an_unknown_or_repeated_query_parameter_is_400(client: httpx.AsyncClient) -> None:

@@ -61,7 +61,7 @@ async def test_the_least_recently_active_is_evicted_first(
 
 async def test_reject_refuses_and_ends_no_one(store: SessionStore, tenant: str, now: int, announced: Announced) -> None:
     await store.create(a_session(tenant, now), DIGEST, Rules(), now)
-    with pytest.raises(SessionLimitReached):
+    with pytest.raises(SessionLimitReached, match="A user may have 1 session at a time"):
         await store.create(a_session(tenant, now), DIGEST, Rules(limit=1, reject=True), now)
     assert await announced.ends() == []
     assert await store.count_tenant(tenant) == 1

@@ -77,7 +77,12 @@ def problem(error: SessionError) -> dict[str, Any]:
 
 
 def challenge(error: SessionError, realm: str = "sessions") -> dict[str, str]:
-    """Its headers besides the type: `WWW-Authenticate` (RFC 6750 §3), `Retry-After` with a 503."""
+    """Its headers besides the type: `WWW-Authenticate` (RFC 6750 §3), `Retry-After` with a 503, and that nobody keeps
+    it."""
+    return {"Cache-Control": "no-store", **_challenge(error, realm)}
+
+
+def _challenge(error: SessionError, realm: str) -> dict[str, str]:
     if error.status == 401 and not isinstance(error, MissingToken):
         return {"WWW-Authenticate": f'Bearer realm="{realm}", error="invalid_token", error_description="{error.title}"'}
     if error.status == 401:

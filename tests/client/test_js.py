@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from app.client.asgi import SessionMiddleware
+from app.client.verifier import Verifier
 from tests.client.probe import ISSUER, NODE, Probe, install, node
 from tests.service import ADMIN_KEY, Api, Backend, Process, environment
 
@@ -217,6 +221,54 @@ def test_an_active_user_of_local_verifiers_is_not_idle_and_a_silent_one_is(
 
 
 @pytest.mark.slow
+def test_a_refusal_is_the_one_that_the_python_middleware_gives(installed: Path, backend: Backend) -> None:
+    created, other = backend.create(), backend.api.tenant().create()
+    revoke(backend, created)
+    good = backend.create()["access_token"]
+    sent = [None, "Basic eDp5", "Bearer", "Bearer a b", "Bearer x", f"bEARER  {good}", f"Bearer {good}, Bearer {good}"]
+    sent += [f"Bearer {one['access_token']}" for one in (created, other)]
+    of_node, of_python = asked_of_node(installed, backend, sent), asyncio.run(asked_of_python(backend, sent))
+    for header, theirs, ours in zip(sent, of_node, of_python, strict=True):
+        assert theirs == ours, header
+    assert [code for _, _, code in of_python] == [
+        "missing_token", "missing_token", "invalid_token", "invalid_token", "invalid_token", "good", "invalid_token",
+        "session_revoked", "invalid_token",
+    ]  # fmt: skip
+
+
+Answered = tuple[int, dict[str, str | None], Any]
+SAID = ("content-type", "cache-control", "www-authenticate", "retry-after")
+
+
+def asked_of_node(installed: Path, backend: Backend, sent: list[str | None]) -> list[Answered]:
+    """What `withSession` and `requireSession` answer, which is the same."""
+    options = {"url": backend.api.url, "issuer": ISSUER, "tenantId": backend.tenant_id, "apiKey": backend.key}
+    words = ["tests/client/js/refusals.mjs", json.dumps(options), json.dumps(sent)]
+    fetched, served = json.loads(node(*words, cwd=installed))
+    assert fetched == served
+    return [answered(status, headers, body) for status, headers, body in fetched]
+
+
+async def asked_of_python(backend: Backend, sent: list[str | None]) -> list[Answered]:
+    async def good(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"code":"good"}'})
+
+    options: Any = {"url": backend.api.url, "issuer": ISSUER, "tenant_id": backend.tenant_id, "api_key": backend.key}
+    async with Verifier(**options) as verifier:
+        transport = httpx.ASGITransport(SessionMiddleware(good, verifier))
+        async with httpx.AsyncClient(transport=transport, base_url="http://app.example") as http:
+            headers = [{} if one is None else {"Authorization": one} for one in sent]
+            answers = [await http.get("/", headers=each) for each in headers]
+    return [answered(answer.status_code, answer.headers, answer.text) for answer in answers]
+
+
+def answered(status: int, headers: Mapping[str, str], body: str) -> Answered:
+    told = json.loads(body)
+    return status, {name: headers.get(name) for name in SAID} | {"body": json.dumps(told)}, told["code"]
+
+
+@pytest.mark.slow
 def test_the_example_runs_and_refuses_after_a_revocation(installed: Path, backend: Backend) -> None:
     env = {
         **os.environ,
@@ -240,7 +292,7 @@ def test_the_example_runs_and_refuses_after_a_revocation(installed: Path, backen
             http, created = backend.api.http, backend.create()
             mine = {"Authorization": f"Bearer {created['access_token']}"}
             refused = http.get(url)
-            assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+            assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Bearer realm="sessions"')
             assert http.get(url, headers=mine).json()["sub"] == "usr_1"
             revoke(backend, created)
             until = time.monotonic() + 2

@@ -1,12 +1,13 @@
 /** @typedef {import("../index.d.ts").ErrorCode} ErrorCode */
 
-const TITLES = /** @type {const} */ ({
+/** What each code means, in the words of the Python client. */
+export const TITLES = /** @type {const} */ ({
   missing_token: "An access token is required",
   invalid_token: "The access token is not valid",
   token_expired: "The access token has expired",
   session_revoked: "The session has ended",
-  verifier_stale: "Revocations have not been heard of for too long",
-  service_unavailable: "The session service cannot be reached",
+  verifier_stale: "Revocations are not known up to date",
+  service_unavailable: "The session service is not available",
   invalid_api_key: "The session service refuses the API key",
 });
 

@@ -1,4 +1,4 @@
-import { SessionClientError } from "./errors.js";
+import { SessionClientError, TITLES } from "./errors.js";
 
 /** @typedef {import("../index.d.ts").Verifier} Verifier */
 
@@ -30,18 +30,31 @@ export function withSession(verifier, handler) {
   };
 }
 
-/** The token of an `Authorization` header (RFC 6750 §2.1). @param {string | null | undefined} header */
+/**
+ * The token of an `Authorization` header (RFC 6750 §2.1); none where it names another scheme.
+ * @param {string | null | undefined} header
+ */
 function bearer(header) {
-  return /^Bearer +(\S+)$/i.exec(header ?? "")?.[1];
+  if (!/^bearer/i.test(header ?? "")) return undefined;
+  const token = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i.exec(header ?? "")?.[1];
+  if (token === undefined) throw new SessionClientError("invalid_token");
+  return token;
 }
 
 /** An answer in the form of RFC 9457, with the challenge of RFC 6750 §3. @param {unknown} problem */
 function refusal(problem) {
   if (!(problem instanceof SessionClientError)) throw problem;
-  const { status, code, message } = problem;
+  const { status, code } = problem;
+  const title = TITLES[code];
   /** @type {Record<string, string>} */
   const headers = { "Content-Type": "application/problem+json", "Cache-Control": "no-store" };
   if (status === 503) headers["Retry-After"] = "1";
-  else headers["WWW-Authenticate"] = code === "missing_token" ? "Bearer" : 'Bearer error="invalid_token"';
-  return { status, headers, body: JSON.stringify({ type: "about:blank", title: message, status, code }) };
+  else headers["WWW-Authenticate"] = `Bearer realm="sessions"${code === "missing_token" ? "" : reason(title)}`;
+  const type = `urn:hellojohn:problem:${code}`;
+  return { status, headers, body: JSON.stringify({ type, title, status, detail: title, code }) };
+}
+
+/** @param {string} title */
+function reason(title) {
+  return `, error="invalid_token", error_description="${title}"`;
 }

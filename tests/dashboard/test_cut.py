@@ -1,4 +1,5 @@
-"""Answers that begin well and never arrive whole: the connection breaks off, or the rest does not come in time."""
+"""Answers that begin well and never arrive whole: the connection breaks off, or the rest does not come in time. And one
+that no view can show."""
 
 from __future__ import annotations
 
@@ -98,3 +99,20 @@ def test_who_is_signed_in_is_asked_again_when_the_answer_is_cut_short(
     expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+
+
+def test_a_view_that_fails_takes_nothing_else_with_it(visitor: Make, backend: Backend) -> None:
+    """Of an answer in a form that it does not know."""
+    visit = visitor()
+    backend.create("usr_ada")
+    page = visit.sign_in(backend.key)
+    visit.context.route(SESSIONS, lambda route: route.fulfill(json={}), times=1)
+    page.get_by_role("link", name="Sessions").click()
+    expect(page.get_by_role("alert")).to_contain_text("This page could not be shown")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("row").filter(has_text="usr_ada")).to_have_count(1)
+    page.get_by_role("link", name="Overview").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    [reported] = visit.wrong
+    assert "reading 'length'" in reported
+    visit.wrong.clear()

@@ -11,7 +11,7 @@ import { Tenants } from "./tenants.js";
 import { Text } from "./parts.js";
 import { visible } from "/embed/words.js";
 import { address, go } from "./places.js";
-import { html, useEffect, useRef } from "./html.js";
+import { html, useEffect, useErrorBoundary, useRef } from "./html.js";
 import { useDesk } from "./desk.js";
 import { useResource } from "./resource.js";
 
@@ -63,8 +63,18 @@ export function Frame({ here, signOut }) {
       </div>
     </header>
     <main id="main" ref=${main} tabindex="-1">
-      <${View} key=${spot} here=${here} />
+      <${Guarded} key=${spot}><${View} here=${here} /><//>
     </main>
+  </div>`;
+}
+
+/** A view that fails while it is drawn takes nothing else with it. */
+function Guarded({ children }) {
+  const [failed, again] = useErrorBoundary((error) => reportError(error));
+  if (!failed) return children;
+  return html`<div class="note bad" role="alert">
+    <p><strong>This page could not be shown</strong></p>
+    <button type="button" onClick=${again}>Try again</button>
   </div>`;
 }
 

@@ -9,42 +9,48 @@ from typing import Final, Generic, TypeVar
 from app.model import PROPAGATION_MS
 
 _REMEMBER_MS: Final = PROPAGATION_MS // 2
+_JOIN_MS: Final = 100
+"""A read that takes longer is waited for by those who did so before. A store that has gone silent refuses newcomers at
+once, and they must not wait for the deadline of somebody who asked before that was known."""
 
 Value = TypeVar("Value")
 
 
 class Recent(Generic[Value]):
-    """What was read less than half a second ago; one read in flight per key; bounded."""
+    """What was read less than half a second ago; one read of a key begins in a tenth of a second; bounded."""
 
     _MOST: Final = 10_000
 
     def __init__(self, read: Callable[[str], Awaitable[Value]]) -> None:
         self._read = read
         self._known: dict[str, tuple[Value, int]] = {}
-        self._reading: dict[str, asyncio.Task[Value]] = {}
+        self._reading: dict[str, dict[asyncio.Task[Value], int]] = {}
 
     async def get(self, key: str, now: int) -> Value:
         known = self._known.get(key)
         if known is not None and 0 <= now - known[1] < _REMEMBER_MS:
             return known[0]
-        task = self._reading.get(key)
-        if task is None:
-            task = self._reading[key] = asyncio.create_task(self._load(key, now))
+        reading = self._reading.setdefault(key, {})
+        task, began = next(reversed(reading.items()), (None, 0))
+        if task is None or not 0 <= now - began < _JOIN_MS:
+            task = asyncio.create_task(self._load(key, now, reading))
+            reading[task] = now
         return await asyncio.shield(task)
 
     def forget(self, key: str) -> None:
         self._known.pop(key, None)
         self._reading.pop(key, None)
 
-    async def _load(self, key: str, now: int) -> Value:
-        task = asyncio.current_task()
+    async def _load(self, key: str, now: int, reading: dict[asyncio.Task[Value], int]) -> Value:
+        """What was read before it was forgotten is given to those who wait for it, and not remembered."""
         try:
             value = await self._read(key)
-            if self._reading.get(key) is task:
+            if self._reading.get(key) is reading:
                 if len(self._known) >= self._MOST:
                     self._known.clear()
                 self._known[key] = (value, now)
             return value
         finally:
-            if self._reading.get(key) is task:
+            reading.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
+            if not reading and self._reading.get(key) is reading:
                 del self._reading[key]

@@ -156,9 +156,16 @@ class Caller(RuleBasedStateMachine):
     @rule(pick=_pick)
     def list_of_a_user(self, pick: int) -> None:
         user = self._user(pick)
-        status, answer = self._call("GET", f"/v1/sessions?user_id={user}&limit=100")
-        assert status == 200, answer
-        assert [session["id"] for session in answer["data"]] == self.model.alive(user)
+        found, page = list[str](), f"/v1/sessions?user_id={user}&limit=100"
+        more = ""
+        while True:
+            status, answer = self._call("GET", page + more)
+            assert status == 200, answer
+            found += [session["id"] for session in answer["data"]]
+            if not answer["pagination"]["has_more"]:
+                break
+            more = f"&cursor={answer['pagination']['next_cursor']}"
+        assert found == self.model.alive(user)
 
     @precondition(lambda self: self.model.held)
     @rule(pick=_pick)

@@ -25,6 +25,7 @@ from app.store.wire import Argument, Command, Script
 
 _IN_FLIGHT: Final = 20_000
 _ROUND_S: Final = 0.2
+_LATE_S: Final = 0.05
 _ROLE_S: Final = 1.0
 _RETRY_S: Final = (0.2, 0.4)
 """From, to: between tries to connect when nobody asks, so that the first who asks after an outage is served."""
@@ -80,6 +81,8 @@ class Connection:
         self._silent = False
         self._first: tuple[_Asked, int] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        self._round_at = 0.0
+        self._excused = False
         self._closed = False
         self._primary_only = primary_only
         self._leads = leads
@@ -214,7 +217,7 @@ class Connection:
         self.shebang, self.server = int(told(info, "redis_version").split(".")[0] or 0) >= 7, told(info, "run_id")
         self._ask_role_at = self._loop.time() + _ROLE_S
         self._leads(self.server)
-        self._watchdog = self._loop.call_later(_ROUND_S, self._watch)
+        self._next_round()
 
     def _flush(self) -> None:
         data, self._unsent = b"".join(self._unsent), []
@@ -250,21 +253,29 @@ class Connection:
         else:
             asked.future.set_exception(asked.refused)
 
+    def _next_round(self) -> None:
+        self._round_at = self._loop.time() + _ROUND_S
+        self._watchdog = self._loop.call_at(self._round_at, self._watch)
+
     def _watch(self) -> None:
         """One timer for all deadlines: who has waited longest decides. Past its deadline the connection is given up;
         still the first for the same reply after a whole round, the server has gone silent, and nobody else joins those
-        who wait."""
+        who wait. A round that begins late decides nothing, but the next one does: this process itself stood still, and
+        maybe the whole machine and the server with it."""
+        late = self._loop.time() - self._round_at > _LATE_S
+        self._excused = late and not self._excused
         first = self._waiting[0] if self._waiting else None
-        if first is not None and first.until < self._loop.time():
+        if not self._excused and first is not None and first.until < self._loop.time():
             self._broken = True
             self._drop("no answer in time")
         elif self._writer is not None:
             next_reply = None if first is None else (first, len(first.replies))
-            self._silent = next_reply is not None and next_reply == self._first
+            if not self._excused:
+                self._silent = next_reply is not None and next_reply == self._first
             self._first = next_reply
             if self._primary_only and not self._silent and self._loop.time() >= self._ask_role_at:
                 self._ask_role()
-            self._watchdog = self._loop.call_later(_ROUND_S, self._watch)
+            self._next_round()
 
     def _ask_role(self) -> None:
         """No read is refused for being asked of a replica, so a process that only reads has to ask."""

@@ -25,6 +25,15 @@ class Gate(Proxy):
         self._left = 0
         self._under_way = False
         self._released = asyncio.Event()
+        self._wrote_at = 0.0
+
+    async def quiet(self, seconds: float = 0.2) -> None:
+        """Until nothing has been written for so long: what earlier calls have set off does not count for the next."""
+        while True:
+            rest = self._wrote_at + seconds - asyncio.get_running_loop().time()
+            if rest <= 0:
+                return
+            await asyncio.sleep(rest)
 
     def arm(self, point: Point, number: int) -> None:
         self.reached = asyncio.Event()
@@ -54,7 +63,10 @@ class Gate(Proxy):
         writer.transport.abort()
 
     def _stops_request(self, data: bytes) -> bool:
-        if self._point is None or not any(word in data for word in _WRITES):
+        if not any(word in data for word in _WRITES):
+            return False
+        self._wrote_at = asyncio.get_running_loop().time()
+        if self._point is None:
             return False
         self._left -= 1
         self._under_way = self._left == 0

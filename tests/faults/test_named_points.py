@@ -168,7 +168,7 @@ class Killings:
         victim, witness = self.scene.apis[:2]
         case = await asyncio.to_thread(Case, witness)
         await asyncio.to_thread(case.alive, victim)
-        await asyncio.sleep(0.05)  # what the reading has set off is written by then
+        await self.gate.quiet()
         self.gate.arm(point, number)
         asking = asyncio.create_task(asyncio.to_thread(_answer, ask, case, victim))
         reached = asyncio.create_task(self.gate.reached.wait())

@@ -67,7 +67,7 @@ async def test_all_are_dead_when_the_answer_comes_and_no_script_took_five_millis
 
 
 def _revoked(backend: Backend) -> httpx.Response:
-    """A server that stands still for half a second is a 503 here, before anything was sent, and is asked again."""
+    """A server that stands still for half a second is a 503 here, and is asked again."""
     for _ in range(3):
         answer = backend.call("POST", "/v1/sessions/revoke", json={"user_id": USER})
         if answer.status_code != 503:

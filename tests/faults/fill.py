@@ -12,7 +12,7 @@ import hiredis
 
 from app.census import kind_of, place_of
 from app.embedded import Embedded
-from app.model import DAY, Session, new_session_id, shard_in
+from app.model import DAY, Session, new_session_id, shard_in, shard_of
 from app.store import keyspace
 from app.store.record import fields_of
 from app.store.resp import packed
@@ -25,23 +25,13 @@ _KEPT: Final = 7 * DAY
 
 def fill(server: Embedded, tenant_id: str, users: int, each: int, now: int, expires: int) -> list[str]:
     """`each` sessions for users `filled_0` … of a tenant, begun at `now`; their ids. Nothing is scheduled yet."""
-    sessions = (
-        Session(
-            id=new_session_id(tenant_id, user, now),
-            tenant_id=tenant_id,
-            user_id=user,
-            expires_at=expires,
-            last_active_at=now,
-        )
-        for user in (f"filled_{number}" for number in range(users))
-        for _ in range(each)
-    )
     ids: list[str] = []
 
     def commands() -> Iterator[bytes]:
-        for session in sessions:
-            ids.append(session.id)
-            yield from (packed(*command) for command in _commands(session))
+        for user in (f"filled_{number}" for number in range(users)):
+            own = [new_session_id(tenant_id, user, now) for _ in range(each)]
+            ids.extend(own)
+            yield from (packed(*command) for command in _commands(tenant_id, user, own, now, expires))
 
     _send(server, commands())
     return ids
@@ -56,15 +46,20 @@ def schedule(server: Embedded, ids: list[str], due: int) -> None:
     _send(server, (packed("ZADD", key, *row) for key, row in rows))
 
 
-def _commands(session: Session) -> Iterator[tuple[Argument, ...]]:
-    """Plain commands with the effect of `create.lua`."""
-    shard, sid, kept = shard_in(session.id), session.id, session.expires_at + _KEPT
-    own, user = keyspace.session(shard, sid), keyspace.user(shard, session.tenant_id, session.user_id)
-    yield "HSET", own, *fields_of(session, b"d" * 16)
-    yield "PEXPIREAT", own, kept
-    yield "ZADD", user, session.last_active_at, sid
+def _commands(tenant_id: str, user_id: str, sids: list[str], now: int, expires: int) -> Iterator[tuple[Argument, ...]]:
+    """Plain commands with the effect of `create.lua`, once for each session of a user."""
+    shard, kept = shard_of(tenant_id, user_id), expires + _KEPT
+    members, places = list[Argument](), list[Argument]()
+    for sid in sids:
+        session = Session(id=sid, tenant_id=tenant_id, user_id=user_id, expires_at=expires, last_active_at=now)
+        yield "HSET", keyspace.session(shard, sid), *fields_of(session, b"d" * 16)
+        yield "PEXPIREAT", keyspace.session(shard, sid), kept
+        members += (now, sid)
+        places += (place_of(session.created_at, KIND), sid)
+    user = keyspace.user(shard, tenant_id, user_id)
+    yield "ZADD", user, *members
     yield "PEXPIREAT", user, kept
-    yield "ZADD", keyspace.tenant_index(shard, session.tenant_id), place_of(session.created_at, KIND), sid
+    yield "ZADD", keyspace.tenant_index(shard, tenant_id), *places
 
 
 def _send(server: Embedded, commands: Iterator[bytes]) -> None:

@@ -99,11 +99,14 @@ class Scene:
 
     async def ends(self, tenant_id: str | None = None) -> list[tuple[str, str]]:
         """Every end event of the (or another) tenant, as (session, reason), once the server is back."""
-        log = EventLog(self.wire)
-        shards = await answered(lambda: asyncio.gather(*(log.present(shard, "-") for shard in range(SHARDS))))
-        wanted = tenant_id or self.backend.tenant_id
-        found = [event for shard in shards for _, event in shard if event.tenant_id == wanted]
-        return sorted((event.session_id, event.reason) for event in found if event.session_id and event.reason)
+        log, wanted = EventLog(self.wire), tenant_id or self.backend.tenant_id
+
+        async def ends_in(shard: int) -> list[tuple[str, str]]:
+            events = [event for _, event in await log.present(shard, "-") if event.tenant_id == wanted]
+            return [(event.session_id, event.reason) for event in events if event.session_id and event.reason]
+
+        shards = await answered(lambda: asyncio.gather(*(ends_in(shard) for shard in range(SHARDS))))
+        return sorted(end for shard in shards for end in shard)
 
     async def damages(self) -> Counter[str]:
         """What the repair pass finds: indexes that do not agree with the sessions, by name."""

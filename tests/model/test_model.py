@@ -43,7 +43,6 @@ def test_the_service_does_what_the_model_says(
     start = int(os.environ.get("SEED", random.randrange(10**6)))
     caller = machine(name, subject)
     chosen = settings(
-        max_examples=max(10, min(30, wanted // 250)),
         stateful_step_count=250,
         deadline=None,
         database=None,
@@ -53,8 +52,9 @@ def test_the_service_does_what_the_model_says(
         phases=[Phase.generate] if os.environ.get("MODEL_SHRINK") == "0" else [Phase.generate, Phase.shrink],
     )
     rounds = 0
-    while caller.steps < wanted:
-        run_state_machine_as_test(seed(start + rounds)(caller), settings=chosen)
+    while (left := wanted - caller.steps) > 0:
+        stories = max(5, min(30, left // 250))
+        run_state_machine_as_test(seed(start + rounds)(caller), settings=settings(chosen, max_examples=stories))
         rounds += 1
     with capsys.disabled():
         print(f"\n  model on {name}: seed {start}, {caller.steps} calls, no violation")

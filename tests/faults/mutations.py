@@ -40,11 +40,13 @@ _CHECKS: Final = {
     "keys": ["tests/test_keys.py", "tests/client/test_keys.py", "-m", "not slow"],
     "crowd": ["tests/faults/test_crowd.py", "-k", "nothing"],
 }
+_PLAIN: Final = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "schemathesis", "xdist")]
+"""To import what these need takes as long as a check."""
 _TIMEOUT_S: Final = 240
 
 
 class Mutation(NamedTuple):
-    """`caught_by` names the check to begin with, `seen_by` the file of it that is run before all others."""
+    """`caught_by` names the check to begin with, `seen_by` the one file of it that is run before all others."""
 
     what: str
     file: str
@@ -77,7 +79,9 @@ def _first(mutation: Mutation | None) -> list[tuple[str, list[str]]]:
     if mutation is None:
         return []
     words = _CHECKS[mutation.caught_by]
-    return [(mutation.caught_by, [f"{words[0]}/{mutation.seen_by}", *words[1:]] if mutation.seen_by else words)]
+    if mutation.seen_by:
+        words = [mutation.seen_by, *(word for word in words if not word.startswith("tests/"))]
+    return [(mutation.caught_by, words)]
 
 
 def _copy(folder: Path) -> Path:
@@ -85,7 +89,7 @@ def _copy(folder: Path) -> Path:
     for part in ("app", "worker", "tests", "pyproject.toml"):
         source, target = ROOT / part, copy / part
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules"))
         else:
             shutil.copy(source, target)
     return copy
@@ -109,7 +113,7 @@ def _fails(copy: Path, words: Iterable[str], seed: int) -> str | None:
         "MODEL_SHRINK": "0",
     }
     env = {**os.environ, **own, "MODEL_CALLS_VALKEY": "6000"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *words]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *_PLAIN, *words]
     try:
         ran = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:

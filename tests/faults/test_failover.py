@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,19 @@ from tests.faults.pair import Pair
 from tests.faults.scene import report
 from tests.servers import wait_until
 from tests.service import Api, Backend
+
+
+async def test_who_writes_reads_that_at_the_new_primary(tmp_path: Path) -> None:
+    """Long before the connection for reads asks for the server's role by itself: both are new."""
+    async with Pair(tmp_path) as pair:
+        wire = await open_wire(pair.url, 500)
+        try:
+            assert await wire.call("k", "SET", "k", "old") and await wire.call("k", "GET", "k") == b"old"
+            await asyncio.to_thread(pair.fail_over)
+            await _until_served(lambda: wire.call("k", "SET", "k", "new"))
+            assert await _until_served(lambda: wire.call("k", "GET", "k")) == b"new"
+        finally:
+            await wire.close()
 
 
 @pytest.mark.slow
@@ -73,3 +86,12 @@ async def test_a_replica_is_not_served_from(tmp_path: Path) -> None:
                 await wire.call("k", "GET", "k")
         finally:
             await wire.close()
+
+
+async def _until_served(ask: Callable[[], Awaitable[object]]) -> object:
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable:
+                await asyncio.sleep(0.01)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "app.client": 7,                                                              # outside: for consumers
     "app.main": 6, "app.dev": 6, "app.embedded": 6, "app.selfcheck": 6, "worker.main": 6,  # wiring
-    "app.protocol": 6, "app.acl": 6,
+    "app.protocol": 6, "app.acl": 6, "worker.patience": 6,
     "app.api": 5, "worker": 5,                                                    # doors
     "app.runtime": 4,                                                             # builds what is below
     "app.sessions": 3, "app.tenants": 3, "app.upkeep": 3, "app.feed": 3, "app.activity": 3,     # use cases
@@ -35,7 +35,7 @@ SAYS = {
         "worker.main",
     ),  # the client may follow Redis, arq raises its errors
     "starlette": ("app.api", "app.main", "app.client"),  # and offers a middleware and a dependency
-    "arq": ("worker.main",),
+    "arq": ("worker.main", "worker.patience"),
     "joserfc": ("app.keys", "app.tokens", "app.client", "app.api.oidc"),
     "authlib": ("app.api",),
 }

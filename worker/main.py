@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -27,6 +28,7 @@ from app.runtime import now_ms, open_runtime
 from app.selfcheck import check, self_check, warn_of_unknown
 from app.settings import SettingError, Settings, where
 from worker.keys import rotate_keys
+from worker.patience import patient
 from worker.policy import apply_policies
 from worker.repair import repair
 from worker.statistics import collect_statistics, recount
@@ -36,6 +38,8 @@ QUEUE: Final = "hj:arq"
 _HEALTH: Final = f"{QUEUE}:health-check"
 _EVERY_SECOND: Final = set(range(60))
 _EVERY_FIVE_SECONDS: Final = set(range(2, 60, 5))
+_TRIES: Final = 100
+"""Of one tick, whose worker may be killed."""
 _NICE: Final = 10
 """On a machine that both share, the API comes first."""
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
@@ -64,15 +68,16 @@ def _overlooked(url: str) -> dict[str, Any]:
 
 def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
     """arq's worker: every tick of a job runs once among all workers; nothing is pickled."""
+    job = partial(cron, max_tries=_TRIES)
     return Worker(
         functions=[],
         cron_jobs=[
-            cron(sweep, second=_EVERY_SECOND, timeout=30, keep_result=0),
-            cron(apply_policies, second=_EVERY_SECOND, timeout=3_600, keep_result=0),
-            cron(collect_statistics, second=_EVERY_FIVE_SECONDS, timeout=30, keep_result=0),
-            cron(rotate_keys, minute=7, second=0, timeout=60, keep_result=0, run_at_startup=True),
-            cron(repair, hour=3, minute=0, second=0, timeout=3_600, keep_result=0),
-            cron(recount, hour=3, minute=45, second=0, timeout=3_600, keep_result=0, run_at_startup=True),
+            job(patient(sweep), second=_EVERY_SECOND, timeout=30),
+            job(patient(apply_policies), second=_EVERY_SECOND, timeout=3_600),
+            job(patient(collect_statistics), second=_EVERY_FIVE_SECONDS, timeout=30),
+            job(patient(rotate_keys, rare=True), minute=7, timeout=60, run_at_startup=True),
+            job(patient(repair, rare=True), hour=3, minute=0, timeout=3_600),
+            job(patient(recount, rare=True), hour=3, minute=45, timeout=3_600, run_at_startup=True),
         ],
         redis_settings=queue_settings(settings),
         queue_name=QUEUE,

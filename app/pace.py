@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Final
 
-_FORGETS: Final = 1.001
-"""Each stretch: what was possible once may not be any more."""
+_REMEMBERED: Final = 500
+_ALONE: Final = 0.1
 
 
 class Pace:
-    """The quickest that a piece of work has ever gone is what it takes alone. What a stretch takes beyond that is
-    others' work that it waited behind, or made wait: so long it rests, and never longer than it worked. The idea of
-    a scavenger transport, which yields to a queue before others feel it (RFC 6817, LEDBAT)."""
+    """What the quickest tenth of its recent stretches needed is what a piece of work takes alone; the very quickest is
+    luck. What a stretch takes beyond that is others' work that it waited behind, or made wait: so long it rests, and
+    never longer than it worked. The idea of a scavenger transport, which yields to a queue before others feel it
+    (RFC 6817, LEDBAT)."""
 
     def __init__(self) -> None:
-        self._quickest = float("inf")
+        self._recent = deque[float](maxlen=_REMEMBERED)
 
     @asynccontextmanager
     async def stretch(self, pieces: int) -> AsyncIterator[None]:
@@ -27,5 +29,6 @@ class Pace:
         yield
         if pieces:
             took = perf_counter() - began
-            self._quickest = min(self._quickest * _FORGETS, took / pieces)
-            await asyncio.sleep(took - self._quickest * pieces)
+            self._recent.append(took / pieces)
+            alone = sorted(self._recent)[int(len(self._recent) * _ALONE)] * pieces
+            await asyncio.sleep(took - alone)

@@ -16,8 +16,7 @@ from app.store.base import Due, Registry, SessionStore
 from app.store.statistics import EVERYONE, Statistics
 from app.tenants import Tenants
 
-_DUE_PER_SHARD: Final = 20
-_STRIDE: Final = 100
+_DUE_PER_SHARD: Final = 10
 _SHARDS_AT_ONCE: Final = 4
 _MEMBERS: Final = 100
 _TENANTS: Final = 1_000
@@ -38,14 +37,13 @@ class Upkeep:
     async def sweep(self, now: int) -> int:
         """One bounded pass over everything whose time has come; how many sessions ended. A backlog of any size makes
         way for others."""
-        due = await self._store.due(now, _DUE_PER_SHARD)
-        lag = now - min((item.at for item in due), default=now)
-        await self._statistics.note_worker(seen_at=now, swept_at=now, lag=lag)
-        rules, ended = await self._rules_of(due, now), 0
-        for first in range(0, len(due), _STRIDE):
-            stride = due[first : first + _STRIDE]
-            async with self._sweeping.stretch(len(stride)):
-                ended += await self._store.sweep(stride, rules, now)
+        oldest, ended = now, 0
+        async for due in self._store.due(now, _DUE_PER_SHARD):
+            oldest = min([oldest, *(item.at for item in due)])
+            rules = await self._rules_of(due, now)
+            async with self._sweeping.stretch(len(due)):
+                ended += await self._store.sweep(due, rules, now)
+        await self._statistics.note_worker(swept_at=now, lag=now - oldest)
         return ended
 
     async def apply_policies(self, now: int) -> int:
@@ -68,7 +66,7 @@ class Upkeep:
         async with self._statistics.alone() as alone:
             if alone:
                 await self._statistics.add(await self._store.collect(), now)
-                await self._statistics.note_worker(seen_at=now, collected_at=now)
+                await self._statistics.note_worker(collected_at=now)
             return alone
 
     async def recount(self, now: int) -> int | None:
@@ -86,7 +84,7 @@ class Upkeep:
                 await self._statistics.put_living(name, after)
                 everyone += after
             await self._statistics.put_living(EVERYONE, everyone)
-            await self._statistics.note_worker(seen_at=now, collected_at=now)
+            await self._statistics.note_worker(collected_at=now)
         await self._registry.add_repaired(Counter({"a wrong count": wrong} if wrong else {}))
         return wrong
 

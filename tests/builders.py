@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 from app.model import DAY, Session, new_session_id
-from app.store.base import Rotation
+from app.store.base import Due, Rotation, SessionStore
 
 
 def a_tenant() -> str:
@@ -16,6 +16,11 @@ def a_tenant() -> str:
 def a_session(tenant: str, now: int, user: str = "u1", life: int = 30 * DAY, **more: Any) -> Session:
     sid = new_session_id(tenant, user, now)
     return Session(id=sid, tenant_id=tenant, user_id=user, expires_at=now + life, last_active_at=now, **more)
+
+
+async def all_due(store: SessionStore, at: int) -> list[Due]:
+    """Everything whose turn has come."""
+    return [item async for some in store.due(at, 500) for item in some]
 
 
 def a_rotation(

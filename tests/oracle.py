@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -261,13 +262,13 @@ class OracleStore:
             await self.update(tenant_id, row.session.id, changes, rules, now, by)
         return [row.session.id for row in living]
 
-    async def due(self, now: int, limit: int) -> list[Due]:
+    async def due(self, now: int, limit: int) -> AsyncIterator[list[Due]]:
         shards: dict[int, list[Row]] = defaultdict(list)
         for row in sorted(self._rows.values(), key=lambda row: row.due):
             if row.due <= now:
                 shards[shard_in(row.session.id)].append(row)
         rows = [row for shard in sorted(shards) for row in shards[shard][:limit]]
-        return [Due(row.session.id, row.session.tenant_id, row.session.user_id, row.due) for row in rows]
+        yield [Due(row.session.id, row.session.tenant_id, row.session.user_id, row.due) for row in rows]
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         count = 0

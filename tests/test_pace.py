@@ -1,4 +1,4 @@
-"""Work that makes way: no rest while it goes as quickly as ever, and as long a rest as others have made it wait."""
+"""Work that makes way: no rest while it goes as quickly as it can, and as long a rest as others have made it wait."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ async def test_it_rests_as_long_as_it_was_kept_waiting_and_no_longer() -> None:
     assert quickest < 0.2
     slow = await _took(pace, 0.3, 10)
     assert 0.3 + 0.25 < slow < 2 * 0.3 + 0.2
+
+
+async def test_one_lucky_stretch_is_no_measure() -> None:
+    pace = Pace()
+    for _ in range(20):
+        await _took(pace, 0.01, 10)
+    await _took(pace, 0, 10)
+    assert await _took(pace, 0.2, 200) < 0.2 + 0.1
 
 
 async def test_a_larger_stretch_is_not_taken_for_a_slow_one() -> None:

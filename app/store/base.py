@@ -8,7 +8,7 @@ A session of another tenant is a session that does not exist.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -227,8 +227,9 @@ class SessionStore(Protocol):
     ) -> list[str]:
         """`update` for each of a user's living sessions, one act each; the ids that were changed."""
 
-    async def due(self, now: int, limit: int) -> list[Due]:
-        """Sessions whose deadline or whose tombstone's time has come, up to `limit` for each shard."""
+    def due(self, now: int, limit: int) -> AsyncIterator[list[Due]]:
+        """Sessions whose deadline or whose tombstone's time has come, up to `limit` for each shard, of a few shards at
+        a time: what is asked for next may be settled before the rest is read."""
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         """Settle them: end what is past its deadline, drop old tombstones, re-score the others. Returns how

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -279,8 +280,8 @@ class RedisSessionStore:
             changed += [o.session_id for o, answer in zip(owners, answers, strict=True) if answer[0] == b"ok"]
         return changed
 
-    async def due(self, now: int, limit: int) -> list[Due]:
-        return await self._acts.due(now, limit)
+    def due(self, now: int, limit: int) -> AsyncIterator[list[Due]]:
+        return self._acts.due(now, limit)
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         return await self._acts.sweep(due, rules, now)

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from app.embedded import Embedded
-from app.model import SHARDS, Rules
+from app.model import SHARDS, Rules, shard_in
+from app.store import keyspace
 from app.store.base import Due, SessionStore, Touch
 from app.store.due import AHEAD_MS
 from app.store.redis import RedisSessionStore
 from app.store.wire import Argument, Wire, open_wire
-from tests.builders import a_session
+from tests.builders import a_session, all_due
 
 DIGEST = b"d" * 16
 IDLE = 5_000
@@ -28,7 +29,7 @@ async def test_shards_in_which_nothing_is_due_are_left_alone(own_server: Embedde
 
     async def asked(at: int) -> tuple[int, list[str]]:
         before = await _ranges(wire)
-        found = [due.session_id for due in await store.due(at, 20)]
+        found = [due.session_id for due in await all_due(store, at)]
         return await _ranges(wire) - before, found
 
     assert await asked(now) == (SHARDS, [])
@@ -42,7 +43,7 @@ async def test_shards_in_which_nothing_is_due_are_left_alone(own_server: Embedde
 
 
 async def test_who_begins_after_a_reading_has_a_turn_in_time(store: SessionStore, tenant: str, now: int) -> None:
-    await store.due(now, 500)
+    await all_due(store, now)
     session = a_session(tenant, now + 1)
     await store.create(session, DIGEST, RULES, now + 1)
     assert session.id not in await _due(store, now + IDLE)
@@ -61,8 +62,9 @@ async def test_a_deadline_that_comes_nearer_is_seen(store: SessionStore, tenant:
 @pytest.mark.parametrize("wire", ["valkey"], indirect=True)
 async def test_a_change_while_the_index_is_read_is_seen(wire: Wire, tenant: str, now: int) -> None:
     """Reads and writes have a connection each, so the older reply may be the later one."""
-    late = LateReads(wire)
-    store, session = RedisSessionStore(late), a_session(tenant, now)
+    session = a_session(tenant, now)
+    late = LateReads(wire, keyspace.due(shard_in(session.id)))
+    store = RedisSessionStore(late)
     await store.create(session, DIGEST, Rules(), now)
     reading = asyncio.create_task(_due(store, now + 3_000))
     await late.asked.wait()
@@ -83,27 +85,24 @@ async def test_a_living_session_whose_turn_came_has_the_next_in_time(
 
 
 class LateReads:
-    """A wire whose replies about sorted sets arrive when told to."""
+    """A wire whose replies about one sorted set arrive when told to."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, wire: Wire, key: str) -> None:
+        self._wire, self._key = wire, key
         self.asked, self.go = asyncio.Event(), asyncio.Event()
-        self._replies = 0
         self.server, self.batch, self.script = wire.server, wire.batch, wire.script
         self.each, self.scan, self.close = wire.each, wire.scan, wire.close
 
     async def call(self, key: str, *command: Argument) -> Any:
         reply = await self._wire.call(key, *command)
-        if command[0] == "ZRANGE":
-            self._replies += 1
-            if self._replies == SHARDS:
-                self.asked.set()
+        if command[:2] == ("ZRANGE", self._key):
+            self.asked.set()
             await self.go.wait()
         return reply
 
 
 async def _due(store: SessionStore, at: int) -> list[str]:
-    return [due.session_id for due in await store.due(at, 500)]
+    return [due.session_id for due in await all_due(store, at)]
 
 
 async def _ranges(wire: Wire) -> int:

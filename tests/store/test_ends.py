@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.model import DAY, MINUTE, Rules
 from app.store.base import Due, SessionStore, Touch
 from app.store.redis import RedisSessionStore
-from tests.builders import a_session, a_tenant
+from tests.builders import a_session, a_tenant, all_due
 from tests.store.conftest import Announced
 
 DIGEST = b"d" * 16
@@ -81,7 +81,7 @@ async def test_the_sweep_ends_the_due_rescores_the_living_and_buries_the_old(
     await store.touch([Touch(active.id, tenant, "active", now + 30_000)], rules, now + 30_000)
 
     async def pass_at(at: int) -> int:
-        due = [item for item in await store.due(at, 100) if item.tenant_id == tenant]
+        due = [item for item in await all_due(store, at) if item.tenant_id == tenant]
         return await store.sweep(due, rules, at)
 
     assert await pass_at(now + MINUTE - 1) == 0
@@ -92,7 +92,7 @@ async def test_the_sweep_ends_the_due_rescores_the_living_and_buries_the_old(
     assert await store.get(tenant, silent.id, rules[tenant], now + MINUTE + DAY) is not None
     await pass_at(now + 90_000 + DAY)
     assert await store.get(tenant, silent.id, rules[tenant], now + 90_000 + DAY) is None
-    assert [item for item in await store.due(now + 400 * DAY, 100) if item.tenant_id == tenant] == []
+    assert [item for item in await all_due(store, now + 400 * DAY) if item.tenant_id == tenant] == []
 
 
 async def test_a_session_that_one_sweep_names_twice_ends_once(

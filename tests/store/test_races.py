@@ -10,7 +10,7 @@ import pytest
 from app.model import DAY, MINUTE, Rules, Session
 from app.store.base import Rotated, Rotation, SessionStore, Touch
 from app.store.wire import Wire
-from tests.builders import a_rotation, a_session
+from tests.builders import a_rotation, a_session, all_due
 from tests.oracle import OracleStore
 from tests.store.conftest import Announced
 
@@ -86,7 +86,7 @@ async def test_two_sweeps_at_once_end_each_session_once(
 ) -> None:
     sessions = [a_session(tenant, now, user=f"u{n}", life=MINUTE) for n in range(2_000)]
     await asyncio.gather(*(store.create(s, DIGEST, Rules(), now) for s in sessions))
-    due = [item for item in await store.due(now + MINUTE, 500) if item.tenant_id == tenant]
+    due = [item for item in await all_due(store, now + MINUTE) if item.tenant_id == tenant]
     counts = await asyncio.gather(*(store.sweep(due, {tenant: Rules()}, now + MINUTE) for _ in range(3)))
     assert sum(counts) == 2_000
     assert await announced.ends() == sorted((s.id, "expired") for s in sessions)
@@ -144,6 +144,6 @@ async def _step(
     if step == "update":
         return await one.update(tenant, session.id, {"role": f"r{now}"}, rules, now)
     if step == "sweep":
-        due = [item for item in await one.due(now, 500) if item.tenant_id == tenant]
+        due = [item for item in await all_due(one, now) if item.tenant_id == tenant]
         return await one.sweep(due, {tenant: rules}, now)
     return await one.list_user(tenant, session.user_id, frozenset({"active"}), 20, None, rules, now)

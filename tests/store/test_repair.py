@@ -14,7 +14,7 @@ from app.model import DAY, MINUTE, Rules, Session, shard_in
 from app.store import keyspace
 from app.store.redis import RedisSessionStore
 from app.store.wire import Wire, open_wire
-from tests.builders import a_rotation, a_session
+from tests.builders import a_rotation, a_session, all_due
 from tests.servers import Cluster
 from tests.store.conftest import Announced
 
@@ -98,7 +98,7 @@ async def test_a_healthy_store_is_left_alone(store: RedisSessionStore, tenant: s
         if number % 4 == 0:
             await store.revoke(tenant, one.id, "revoked", Rules(), now)
     assert not await store.repair(rules_of, now + 2 * MINUTE)
-    due = await store.due(now + 2 * MINUTE, 500)
+    due = await all_due(store, now + 2 * MINUTE)
     await store.sweep(due, {tenant: Rules()}, now + 2 * MINUTE)
     assert not await store.repair(rules_of, now + 3 * MINUTE)
 
@@ -146,7 +146,7 @@ async def test_damage_to_an_ended_session(
     after = await store.get(session.tenant_id, session.id, Rules(), now + 3)
     assert after is None or after.end_reason == "signed_out"
     assert [reason for _, reason in await announced.ends()] == ["signed_out"]
-    due = await store.due(now + DAY + 1, 500)
+    due = await all_due(store, now + DAY + 1)
     await store.sweep(due, {session.tenant_id: Rules()}, now + DAY + 1)
     assert await store.get(session.tenant_id, session.id, Rules(), now + DAY + 2) is None
 
@@ -173,7 +173,7 @@ async def test_a_key_of_another_type_stops_nothing_and_is_parked(
     await wire.call(key, "SET", key, "poison")
     late = now + 31 * DAY
     swept = 0
-    while due := await store.due(late, 500):
+    while due := await all_due(store, late):
         swept += await store.sweep(due, {session.tenant_id: Rules()}, late)
         if swept >= 20 - sum(shard_in(other.id) == shard_in(session.id) for other in others):
             break
@@ -192,7 +192,7 @@ async def test_a_deadline_that_is_no_number_keeps_the_sweep_from_nobody(
     await store.create(other, DIGEST, Rules(), now)
     await wire.call(key, "HSET", key, "exp", "soon")
     late = now + 31 * DAY
-    assert await store.sweep(await store.due(late, 500), {session.tenant_id: Rules()}, late) == 2
+    assert await store.sweep(await all_due(store, late), {session.tenant_id: Rules()}, late) == 2
     assert await announced.ends() == sorted([(session.id, "expired"), (other.id, "expired")])
 
 
@@ -201,9 +201,9 @@ async def test_a_turn_without_a_beginning_keeps_the_sweep_from_nobody(
 ) -> None:
     key = Keys(session).due
     await wire.call(key, "ZADD", key, "-inf", session.id)
-    assert await store.sweep(await store.due(now, 500), {session.tenant_id: Rules()}, now) == 0
+    assert await store.sweep(await all_due(store, now), {session.tenant_id: Rules()}, now) == 0
     late = now + 31 * DAY
-    assert session.id in [due.session_id for due in await store.due(late, 500)]
+    assert session.id in [due.session_id for due in await all_due(store, late)]
 
 
 async def test_a_walk_over_a_tenant_does_not_end_where_records_are_missing(

@@ -17,6 +17,7 @@ from app.store.statistics import EVERYONE, Statistics
 from app.tenants import Tenants
 
 _DUE_PER_SHARD: Final = 10
+_STRIDE: Final = 100
 _SHARDS_AT_ONCE: Final = 4
 _MEMBERS: Final = 100
 _TENANTS: Final = 1_000
@@ -35,16 +36,17 @@ class Upkeep:
         await self._statistics.note_worker(seen_at=now)
 
     async def sweep(self, now: int) -> int:
-        """One bounded pass over everything whose time has come; how many sessions ended. A backlog of any size makes
-        way for others."""
-        oldest, ended = now, 0
-        async for due in self._store.due(now, _DUE_PER_SHARD):
-            oldest = min([oldest, *(item.at for item in due)])
-            rules = await self._rules_of(due, now)
-            async with self._sweeping.stretch(len(due)):
-                ended += await self._store.sweep(due, rules, now)
-        await self._statistics.note_worker(swept_at=now, lag=now - oldest)
-        return ended
+        """One bounded pass over everything whose time has come; how many sessions had their turn: were ended, buried or
+        given another. A backlog of any size makes way for others."""
+        since = await self._store.due(now, _DUE_PER_SHARD)
+        await self._statistics.note_worker(swept_at=now, lag=now - min(since.values(), default=now))
+        sids = [*since]
+        for first in range(0, len(sids), _STRIDE):
+            stride = sids[first : first + _STRIDE]
+            async with self._sweeping.stretch(len(stride)):
+                due = await self._store.owners(stride)
+                await self._store.sweep(due, await self._rules_of(due, now), now)
+        return len(sids)
 
     async def apply_policies(self, now: int) -> int:
         """Walk the tenants whose policy changed, that were cut off or deleted: end, evict and re-score what that

@@ -20,7 +20,7 @@ def a_session(tenant: str, now: int, user: str = "u1", life: int = 30 * DAY, **m
 
 async def all_due(store: SessionStore, at: int) -> list[Due]:
     """Everything whose turn has come."""
-    return [item async for some in store.due(at, 500) for item in some]
+    return await store.owners([*await store.due(at, 500)])
 
 
 def a_rotation(

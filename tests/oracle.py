@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -262,13 +261,17 @@ class OracleStore:
             await self.update(tenant_id, row.session.id, changes, rules, now, by)
         return [row.session.id for row in living]
 
-    async def due(self, now: int, limit: int) -> AsyncIterator[list[Due]]:
+    async def due(self, now: int, limit: int) -> dict[str, int]:
         shards: dict[int, list[Row]] = defaultdict(list)
         for row in sorted(self._rows.values(), key=lambda row: row.due):
             if row.due <= now:
                 shards[shard_in(row.session.id)].append(row)
         rows = [row for shard in sorted(shards) for row in shards[shard][:limit]]
-        yield [Due(row.session.id, row.session.tenant_id, row.session.user_id, row.due) for row in rows]
+        return {row.session.id: row.due for row in rows}
+
+    async def owners(self, session_ids: list[str]) -> list[Due]:
+        found = [self._rows[sid].session for sid in session_ids if sid in self._rows]
+        return [Due(session.id, session.tenant_id, session.user_id) for session in found]
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         count = 0

@@ -32,6 +32,16 @@ async def test_one_lucky_stretch_is_no_measure() -> None:
     assert await _took(pace, 0.2, 200) < 0.2 + 0.1
 
 
+async def test_what_was_quick_long_ago_is_no_measure_any_more() -> None:
+    pace = Pace()
+    for seconds in [0.0] * 60 + [0.002] * 340:
+        await _took(pace, seconds, 10)
+    assert await _took(pace, 0.2, 1_000) > 0.2 + 0.15
+    for _ in range(160):
+        await _took(pace, 0.002, 10)
+    assert await _took(pace, 0.2, 1_000) < 0.2 + 0.1
+
+
 async def test_a_larger_stretch_is_not_taken_for_a_slow_one() -> None:
     pace = Pace()
     await _took(pace, 0.02, 10)

@@ -39,7 +39,7 @@ _HEALTH: Final = f"{QUEUE}:health-check"
 _EVERY_SECOND: Final = set(range(60))
 _EVERY_FIVE_SECONDS: Final = set(range(2, 60, 5))
 _TRIES: Final = 100
-"""Of one tick, whose worker may be killed."""
+"""Of a tick that is not followed by another within seconds: its worker may be killed, or the store be away."""
 _NICE: Final = 10
 """On a machine that both share, the API comes first."""
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
@@ -68,16 +68,16 @@ def _overlooked(url: str) -> dict[str, Any]:
 
 def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
     """arq's worker: every tick of a job runs once among all workers; nothing is pickled."""
-    job = partial(cron, max_tries=_TRIES)
+    rarely = partial(cron, max_tries=_TRIES)
     return Worker(
         functions=[],
         cron_jobs=[
-            job(patient(sweep), second=_EVERY_SECOND, timeout=30),
-            job(patient(apply_policies), second=_EVERY_SECOND, timeout=3_600),
-            job(patient(collect_statistics), second=_EVERY_FIVE_SECONDS, timeout=30),
-            job(patient(rotate_keys, rare=True), minute=7, timeout=60, run_at_startup=True),
-            job(patient(repair, rare=True), hour=3, minute=0, timeout=3_600),
-            job(patient(recount, rare=True), hour=3, minute=45, timeout=3_600, run_at_startup=True),
+            cron(patient(sweep), second=_EVERY_SECOND, timeout=30),
+            cron(patient(apply_policies), second=_EVERY_SECOND, timeout=3_600),
+            cron(patient(collect_statistics), second=_EVERY_FIVE_SECONDS, timeout=30),
+            rarely(patient(rotate_keys, rare=True), minute=7, timeout=60, run_at_startup=True),
+            rarely(patient(repair, rare=True), hour=3, minute=0, timeout=3_600),
+            rarely(patient(recount, rare=True), hour=3, minute=45, timeout=3_600, run_at_startup=True),
         ],
         redis_settings=queue_settings(settings),
         queue_name=QUEUE,
@@ -87,7 +87,7 @@ def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
         poll_delay=0.25,
         keep_result=0,
         handle_signals=False,
-        job_serializer=msgspec.msgpack.encode,
+        job_serializer=msgspec.msgpack.Encoder(enc_hook=str).encode,
         job_deserializer=msgspec.msgpack.decode,
         ctx=ctx,
     )
@@ -102,7 +102,7 @@ async def run(settings: Settings, checked: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     clock = Clock(now_ms, uptime_ms)
     async with open_runtime(settings, clock) as runtime, clock.compared_with(runtime.registry.clock):
-        ctx = {"runtime": runtime, "sweeping": asyncio.Lock(), "walking": asyncio.Lock()}
+        ctx = {"runtime": runtime, "sweeping": asyncio.Lock(), "walking": asyncio.Lock(), "counting": asyncio.Lock()}
         failures = 0
         while not stop.is_set():
             checked = checked or await check(settings)

@@ -13,7 +13,8 @@ from arq.typing import WorkerCoroutine
 from app.errors import StoreUnavailable
 from app.log import Lasting
 
-_AGAIN_S: Final = 30
+_AGAIN_S: Final = 60
+"""arq does not look at a timed job again before (`keep_cronjob_progress`)."""
 _log = logging.getLogger("worker")
 
 

@@ -22,12 +22,16 @@ async def collect_statistics(ctx: dict[str, Any]) -> None:
 async def recount(ctx: dict[str, Any]) -> int:
     """By how many sessions the statistics were wrong. Waits for whoever collects."""
     runtime: Runtime = ctx["runtime"]
-    for _ in range(_TRIES):
-        wrong = await runtime.upkeep.recount(runtime.clock())
-        if wrong is not None:
-            if wrong:
-                _log.warning("the statistics were wrong by %d sessions; they are right again", wrong)
-            return wrong
-        await asyncio.sleep(_PAUSE_S)
+    lock: asyncio.Lock = ctx["counting"]
+    if lock.locked():
+        return 0
+    async with lock:
+        for _ in range(_TRIES):
+            wrong = await runtime.upkeep.recount(runtime.clock())
+            if wrong is not None:
+                if wrong:
+                    _log.warning("the statistics were wrong by %d sessions; they are right again", wrong)
+                return wrong
+            await asyncio.sleep(_PAUSE_S)
     _log.error("somebody else has been counting for too long; not counting anew")
     return 0

@@ -14,7 +14,7 @@ _log = logging.getLogger("worker.sweep")
 
 
 async def sweep(ctx: dict[str, Any]) -> int:
-    """Pass over the due index until a pass ends nothing or it has been at it for ten seconds; how many sessions ended.
+    """Pass over the due index until nobody's turn has come or it has been at it for ten seconds; how many had theirs.
 
     Idempotent and safe to run twice at once. Refuses while this clock and the server's differ by more than 5 s.
     """
@@ -29,8 +29,8 @@ async def sweep(ctx: dict[str, Any]) -> int:
             _log.error("not sweeping: this clock is %d ms off the store's", skew)
             return 0
         begun, total = runtime.clock(), 0
-        while ended := await runtime.upkeep.sweep(runtime.clock()):
-            total += ended
+        while settled := await runtime.upkeep.sweep(runtime.clock()):
+            total += settled
             if runtime.clock() - begun > _BUDGET_MS:
                 break
         if total:

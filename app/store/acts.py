@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-import msgspec
 from redis.exceptions import ResponseError
 
 from app.errors import StoreUnavailable
@@ -83,10 +82,8 @@ class Acts:
             results += await asyncio.gather(*(act(*batch) for batch in batches[first : first + at_once]))
         return results
 
-    async def due(self, now: int, limit: int) -> AsyncIterator[list[Due]]:
-        async for since in self._due.read(now, limit):
-            owners = await self.owners([*since])
-            yield [msgspec.structs.replace(owner, at=since[owner.session_id]) for owner in owners]
+    async def due(self, now: int, limit: int) -> dict[str, int]:
+        return await self._due.read(now, limit)
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         async def one(shard: int, batch: list[Due]) -> int:

@@ -8,7 +8,7 @@ A session of another tenant is a session that does not exist.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -61,13 +61,11 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A session, and where its turn came from the due index, since when (ms). `exp`: its expiry as the hash has it,
-    where that was read."""
+    """A session whose turn has come. `exp`: its expiry as the hash has it, where that was read."""
 
     session_id: str
     tenant_id: str
     user_id: str
-    at: int = 0
     exp: bytes = b""
 
 
@@ -227,9 +225,12 @@ class SessionStore(Protocol):
     ) -> list[str]:
         """`update` for each of a user's living sessions, one act each; the ids that were changed."""
 
-    def due(self, now: int, limit: int) -> AsyncIterator[list[Due]]:
-        """Sessions whose deadline or whose tombstone's time has come, up to `limit` for each shard, of a few shards at
-        a time: what is asked for next may be settled before the rest is read."""
+    async def due(self, now: int, limit: int) -> dict[str, int]:
+        """The ids of sessions whose deadline or whose tombstone's time has come, and since when (ms): up to `limit` for
+        each shard, one shard after the other."""
+
+    async def owners(self, session_ids: list[str]) -> list[Due]:
+        """Whose they are. Those of which nothing is kept have no turn any more."""
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         """Settle them: end what is past its deadline, drop old tombstones, re-score the others. Returns how

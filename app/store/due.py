@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -15,7 +14,7 @@ from app.store.wire import Wire
 
 AHEAD_MS: Final = MIN_IDLE_MS - SECOND
 """How far each reading looks ahead: no session that begins later can have its turn within that time."""
-_SHARDS_AT_ONCE: Final = 8
+_SHARDS_AT_ONCE: Final = 128
 _log: Final = logging.getLogger(__name__)
 
 
@@ -36,14 +35,15 @@ class DueIndex:
         self._quiet[shard] = (0, 0)
         self._asked.discard(shard)
 
-    async def read(self, now: int, limit: int) -> AsyncIterator[dict[str, int]]:
-        """The ids whose turn has come, up to `limit` of each shard, and since when (ms); of a few shards at a time."""
+    async def read(self, now: int, limit: int) -> dict[str, int]:
+        """The ids whose turn has come, up to `limit` of each shard, and since when (ms)."""
         shards = [shard for shard, (since, until) in enumerate(self._quiet) if not since <= now < until]
+        found: dict[str, int] = {}
         for first in range(0, len(shards), _SHARDS_AT_ONCE):
             some = shards[first : first + _SHARDS_AT_ONCE]
             rows = await asyncio.gather(*(self._due(shard, now, limit) for shard in some))
-            if found := {sid.decode(): at for row in rows for sid, at in row}:
-                yield found
+            found |= {sid.decode(): at for row in rows for sid, at in row}
+        return found
 
     async def _due(self, shard: int, now: int, limit: int) -> list[tuple[bytes, int]]:
         key = keyspace.due(shard)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -280,8 +279,11 @@ class RedisSessionStore:
             changed += [o.session_id for o, answer in zip(owners, answers, strict=True) if answer[0] == b"ok"]
         return changed
 
-    def due(self, now: int, limit: int) -> AsyncIterator[list[Due]]:
-        return self._acts.due(now, limit)
+    async def due(self, now: int, limit: int) -> dict[str, int]:
+        return await self._acts.due(now, limit)
+
+    async def owners(self, session_ids: list[str]) -> list[Due]:
+        return await self._acts.owners(session_ids)
 
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         return await self._acts.sweep(due, rules, now)

@@ -11,16 +11,16 @@ import sys
 import time
 from typing import Final
 
-_PYTEST: Final = [sys.executable, "-m", "pytest", "-q", "-m", "long or not long"]
+_PYTEST: Final = [sys.executable, "-m", "pytest", "-q", "--durations", "8", "-m", "long or not long"]
 _MODEL: Final = [*_PYTEST, "tests/model"]
 _PARTS: Final[dict[str, list[tuple[list[str], dict[str, str]]]]] = {
     # 200,000 calls on a real server, in two runs of different chance; 20,000 on a cluster
     "model": [
-        ([*_MODEL, "-k", "valkey"], {"MODEL_CALLS_VALKEY": "115000"}),
+        ([*_MODEL, "-k", "valkey"], {"MODEL_CALLS_VALKEY": "130000"}),
         (
             _MODEL,
             {
-                "MODEL_CALLS_VALKEY": "85000",
+                "MODEL_CALLS_VALKEY": "70000",
                 "MODEL_CALLS_CLUSTER": "20000",
                 "MODEL_CALLS_ORACLE": "10000",
                 "MODEL_CALLS_HTTP": "3000",

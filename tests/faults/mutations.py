@@ -89,7 +89,7 @@ def _copy(folder: Path) -> Path:
     for part in ("app", "worker", "tests", "pyproject.toml"):
         source, target = ROOT / part, copy / part
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules", "*.pyc.*"))
         else:
             shutil.copy(source, target)
     return copy

@@ -59,6 +59,14 @@ async def test_a_deadline_that_comes_nearer_is_seen(store: SessionStore, tenant:
     assert session.id in await _due(store, now + IDLE)
 
 
+async def test_no_more_than_an_eighth_of_the_shards_is_asked_at_a_time(own_server: Embedded, now: int) -> None:
+    wire = await open_wire(own_server.url, 10_000)
+    counting = Counting(wire)
+    await RedisSessionStore(counting).due(now, 10)
+    assert (counting.asked, counting.most_at_once) == (SHARDS, SHARDS // 8)
+    await wire.close()
+
+
 @pytest.mark.parametrize("wire", ["valkey"], indirect=True)
 async def test_a_change_while_the_index_is_read_is_seen(wire: Wire, tenant: str, now: int) -> None:
     """Reads and writes have a connection each, so the older reply may be the later one."""
@@ -84,14 +92,35 @@ async def test_a_living_session_whose_turn_came_has_the_next_in_time(
     assert session.id in await _due(store, now + 1_500 + IDLE)
 
 
-class LateReads:
-    """A wire whose replies about one sorted set arrive when told to."""
+class Seen:
+    """A wire of which the single commands are looked at."""
 
-    def __init__(self, wire: Wire, key: str) -> None:
-        self._wire, self._key = wire, key
-        self.asked, self.go = asyncio.Event(), asyncio.Event()
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
         self.server, self.batch, self.script = wire.server, wire.batch, wire.script
         self.each, self.scan, self.close = wire.each, wire.scan, wire.close
+
+
+class Counting(Seen):
+    """How many are under way."""
+
+    asked = at_once = most_at_once = 0
+
+    async def call(self, key: str, *command: Argument) -> Any:
+        self.asked, self.at_once = self.asked + 1, self.at_once + 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        reply = await self._wire.call(key, *command)
+        self.at_once -= 1
+        return reply
+
+
+class LateReads(Seen):
+    """The replies about one sorted set arrive when told to."""
+
+    def __init__(self, wire: Wire, key: str) -> None:
+        super().__init__(wire)
+        self._key = key
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
 
     async def call(self, key: str, *command: Argument) -> Any:
         reply = await self._wire.call(key, *command)

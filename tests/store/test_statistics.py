@@ -146,3 +146,17 @@ async def test_how_late_the_sweep_is_is_put_down(
     await upkeep.sweep(now + MINUTE + 2_000)
     assert (await statistics.worker()).lag == 0
     assert Counter(count.what for count in await store.collect() if count.tenant_id == tenant)["expired"] == 1
+
+
+@on_servers
+async def test_a_pass_that_only_buries_is_not_the_last(
+    store: RedisSessionStore, upkeep: Upkeep, tenant: str, now: int
+) -> None:
+    """Behind very many tombstones of one shard others wait for their turn."""
+    for _ in range(25):
+        await store.create(a_session(tenant, now), DIGEST, Rules(), now)
+    await store.revoke_user(tenant, "u1", "", "revoked", Rules(), now)
+    while await upkeep.sweep(now + DAY - 1):
+        pass
+    passes = [await upkeep.sweep(now + DAY) for _ in range(4)]
+    assert passes[:2] == [10, 10] and sum(passes) == 25

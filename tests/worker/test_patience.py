@@ -38,7 +38,7 @@ async def test_a_job_says_once_that_the_store_is_away(caplog: pytest.LogCaptureF
 async def test_a_rare_one_is_tried_again() -> None:
     with pytest.raises(Retry) as caught:
         await patient(without_a_store, rare=True)({})
-    assert caught.value.defer_score == 30_000
+    assert caught.value.defer_score == 60_000
 
 
 def test_the_worker_goes_on_when_the_store_is_back(own_server: Embedded, tmp_path: Path) -> None:

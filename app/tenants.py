@@ -126,8 +126,10 @@ class Tenants:
         raise Conflict
 
     async def _living(self, tenant_id: str) -> Tenant:
-        """As it is in the registry now. Raises `TenantNotFound`."""
+        """As it is in the registry now: what a change is answered with holds in this process at once, also where
+        another had written it. Raises `TenantNotFound`."""
         tenant = await self._registry.tenant(tenant_id)
+        self._tenants.forget(tenant_id)
         if tenant is None or tenant.deleted_at is not None:
             raise TenantNotFound
         return tenant

@@ -40,13 +40,13 @@ _CHECKS: Final = {
     "keys": ["tests/test_keys.py", "tests/client/test_keys.py", "-m", "not slow"],
     "crowd": ["tests/faults/test_crowd.py", "-k", "nothing"],
 }
-_PLAIN: Final = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "schemathesis", "xdist")]
+_PLAIN: Final = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "xdist")]
 """To import what these need takes as long as a check."""
 _TIMEOUT_S: Final = 240
 
 
 class Mutation(NamedTuple):
-    """`caught_by` names the check to begin with, `seen_by` the one file of it that is run before all others."""
+    """`caught_by` names the check to begin with, `seen_by` the file or test of it that is run before all others."""
 
     what: str
     file: str

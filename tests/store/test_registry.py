@@ -58,6 +58,18 @@ async def test_changes_of_a_policy_by_many_at_once_all_stay(registry: RedisRegis
 
 
 @on_servers
+async def test_a_change_that_another_process_has_made_holds_where_it_is_repeated(
+    registry: RedisRegistry, now: int
+) -> None:
+    one, other = [Tenants(registry, OracleStore()) for _ in range(2)]
+    tenant = await one.create("Acme", now)
+    assert (await other.get(tenant.id, now)).policy.max_sessions_per_user != 1
+    change = await one.set_policy(tenant.id, {"max_sessions_per_user": 1}, now)
+    assert (await other.set_policy(tenant.id, {"max_sessions_per_user": 1}, now)).after == change.after
+    assert await other.get(tenant.id, now) == change.after
+
+
+@on_servers
 async def test_a_ring_that_is_not_the_one_seen_is_not_replaced(registry: RedisRegistry, wire: Wire) -> None:
     await wire.call(keyspace.SIGNING_KEYS, "DEL", keyspace.SIGNING_KEYS)
     try:

@@ -1,6 +1,7 @@
 """`python -m tests.faults.everything`: the long proof, part by part, and how long each took.
 
-The model runs in two processes side by side, one for each of two cores. The faults run alone: they measure time.
+The model runs in two processes side by side, one for each of two cores, and the clients, who mostly wait, beside the
+mutations. The faults run alone: they measure time.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ _PARTS: Final[dict[str, list[tuple[list[str], dict[str, str]]]]] = {
         ),
     ],
     "faults": [([*_PYTEST, "tests/faults"], {})],
-    "clients": [([*_PYTEST, "tests/client/test_outages.py"], {})],
-    "mutations": [([sys.executable, "-m", "tests.faults.mutations"], {})],
+    "clients and mutations": [
+        ([*_PYTEST, "tests/client/test_outages.py"], {}),
+        ([sys.executable, "-m", "tests.faults.mutations"], {}),
+    ],
 }
 
 

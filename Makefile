@@ -46,7 +46,7 @@ browser: # the tests of the dashboard say what to install where this cannot
 test-fast: $(STAMP) ## Without the tests marked slow, until the first failure
 	$(PY) -m pytest -x -q -m "not slow and not long"
 
-test-faults: $(STAMP) ## The long proof: the model, every fault, every mutation (half an hour on two good cores)
+test-faults: $(STAMP) ## The long proof: the model, every fault, every mutation (half an hour)
 	$(PY) -m tests.faults.everything
 
 test-security: $(STAMP) ## The long search for holes: ten minutes of Schemathesis, fuzzing, the matrix, the gates, the canaries

@@ -47,12 +47,18 @@ class Askers:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["killed", "half-open"])
 async def test_while_the_server_is_away_clients_are_refused_at_once(
-    how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Two deployments side by side, each with an outage of its own kind."""
+    async with asyncio.TaskGroup() as both:
+        for how in ("killed", "half-open"):
+            both.create_task(_an_outage(how, tmp_path / how, capsys))
+
+
+async def _an_outage(how: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loop = asyncio.get_running_loop()
-    async with Scene(tmp_path, processes=1, REDIS_TIMEOUT_MS="2000") as scene:
+    async with Scene(folder, processes=1, REDIS_TIMEOUT_MS="2000") as scene:
         api, server, proxy = scene.apis[0], scene.server, scene.proxy
         askers = await asyncio.to_thread(Askers, scene.backend)
         async with Load([api.port], RATE, askers) as load:

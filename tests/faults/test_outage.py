@@ -65,7 +65,7 @@ async def _an_outage(how: str, folder: Path, capsys: pytest.CaptureFixture[str])
             await asyncio.sleep(2)
             memory, most = resident_mb(api.child.pid), 0.0
             down = loop.time()
-            server.stop(crash=True) if how == "killed" else proxy.freeze()
+            await asyncio.to_thread(server.stop, crash=True) if how == "killed" else proxy.freeze()
             while loop.time() < down + AWAY_S:
                 await asyncio.sleep(0.25)
                 most = max(most, resident_mb(api.child.pid))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from app.model import MIN_IDLE_MS, SECOND, SHARDS
+from app.model import MIN_IDLE_MS, SECOND, SHARDS, is_session_id, shard_in
 from app.store import keyspace
 from app.store.wire import Wire
 
@@ -56,6 +56,16 @@ class DueIndex:
             return []
         found = [(sid, int(max(0.0, float(at)))) for sid, at in zip(flat[::2], flat[1::2], strict=True)]
         due = [(sid, at) for sid, at in found if at <= now]
+        if strays := [sid for sid, _ in due if not _belongs(sid, shard)]:
+            _log.error("%s held %d entries that do not belong there; they are dropped", key, len(strays))
+            await self._wire.call(key, "ZREM", key, *strays)
+            due = [(sid, at) for sid, at in due if _belongs(sid, shard)]
         if not due and shard in self._asked:  # else this was read before what has changed: not all on one connection
             self._quiet[shard] = (now, found[0][1] if found else now + AHEAD_MS)
         return due
+
+
+def _belongs(sid: bytes, shard: int) -> bool:
+    """What is no id, or another shard's, could not be settled, and would be found again and again."""
+    text = sid.decode(errors="replace")
+    return is_session_id(text) and shard_in(text) == shard

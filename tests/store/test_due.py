@@ -67,6 +67,20 @@ async def test_no_more_than_an_eighth_of_the_shards_is_asked_at_a_time(own_serve
     await wire.close()
 
 
+async def test_what_does_not_belong_in_a_shard_keeps_the_sweep_from_nobody(
+    own_server: Embedded, tenant: str, now: int
+) -> None:
+    wire = await open_wire(own_server.url, 10_000)
+    store, session = RedisSessionStore(wire), a_session(tenant, now)
+    await store.create(session, DIGEST, RULES, now)
+    shard, others = shard_in(session.id), (a_session(tenant, now, user=f"v{number}").id for number in range(1_000))
+    another = next(sid for sid in others if shard_in(sid) != shard)
+    await wire.call("", "ZADD", keyspace.due(shard), 1, "foo", 1, b"\xff" * 30, 1, another)
+    assert await _due(store, now + IDLE) == [session.id]
+    assert await wire.call("", "ZRANGE", keyspace.due(shard), 0, -1) == [session.id.encode()]
+    await wire.close()
+
+
 @pytest.mark.parametrize("wire", ["valkey"], indirect=True)
 async def test_a_change_while_the_index_is_read_is_seen(wire: Wire, tenant: str, now: int) -> None:
     """Reads and writes have a connection each, so the older reply may be the later one."""

@@ -16,7 +16,7 @@ from tests.faults.crowd import Crowd, violations
 from tests.faults.scene import FULL, SEED, Scene, report
 from tests.servers import Durable
 
-SECONDS = 10.0 if FULL else 2.0
+SECONDS = 12.0 if FULL else 2.0
 
 Trouble = Callable[[Scene, random.Random], Awaitable[int]]
 """Makes trouble for `SECONDS` and leaves the scene well; returns how many faults there were."""

@@ -3,7 +3,7 @@
 
 local DAY, WEEK = 86400000, 604800000
 local LOOKS = 500 -- how many members one act looks at,
-local ENDS = 50 -- and how many it may end: some 2 ms, in which nobody else is served
+local ENDS = 25 -- and how many it may end: some 1 ms, in which nobody else is served
 local TOMBSTONES_PER_USER = 1000
 local KINDS = 2048 -- of device and country, see app/census.py
 local FINE, COARSE = 1000, 10000 -- how many fields of counts may wait to be collected

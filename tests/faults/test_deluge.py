@@ -39,7 +39,7 @@ async def test_all_are_ended_once_while_verify_stays_fast(tmp_path: Path, capsys
         await scene.wire.each("CONFIG", "SET", "auto-aof-rewrite-percentage", 0)
         filled = await asyncio.to_thread(fill, scene.server, other.tenant_id, COUNT // 2, 2, now, now + SECOND)
         await scene.wire.each("CONFIG", "RESETSTAT")
-        with Pinger(scene.server.port) as pinger:
+        async with Pinger(scene.server.port) as pinger:
             async with Load([scene.apis[0].port], RATE, lambda: chance.choice(asked)) as load:
                 await asyncio.sleep(_QUIET_S)
                 quiet_until, due_in = loop.time(), 5 + COUNT / 200_000  # no session begins with less

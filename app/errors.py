@@ -275,6 +275,11 @@ class StoreUnavailable(Problem):
     )
 
 
+class Unreadable(Exception):
+    """Something in the store is not what it should be: of another type, or not to be decoded. Only damage from outside
+    makes it so, and the repair pass sees to what it can."""
+
+
 def catalogue() -> list[type[Problem]]:
     """All that the service can answer, by status and code."""
     return sorted([Problem, *Problem.__subclasses__()], key=lambda kind: (kind.status, kind.code))

@@ -6,10 +6,13 @@ Each is idempotent, bounded and safe to run twice at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, cast
 
 from app.client.events import Event
+from app.errors import Unreadable
 from app.model import HOUR, MINUTE, SECOND, SHARDS, Reason, Rules
 from app.pace import Pace
 from app.store.base import Due, Registry, SessionStore
@@ -21,6 +24,7 @@ _STRIDE: Final = 100
 _SHARDS_AT_ONCE: Final = 4
 _MEMBERS: Final = 100
 _TENANTS: Final = 1_000
+_log: Final = logging.getLogger(__name__)
 
 
 class Upkeep:
@@ -44,22 +48,23 @@ class Upkeep:
         for first in range(0, len(sids), _STRIDE):
             stride = sids[first : first + _STRIDE]
             async with self._sweeping.stretch(len(stride)):
-                due = await self._store.owners(stride)
-                await self._store.sweep(due, await self._rules_of(due, now), now)
+                due, rules = await self._governed(await self._store.owners(stride), now)
+                await self._store.sweep(due, rules, now)
         return len(sids)
 
-    async def apply_policies(self, now: int) -> int:
+    async def apply_policies(self, clock: Callable[[], int]) -> int:
         """Walk the tenants whose policy changed, that were cut off or deleted: end, evict and re-score what that
-        concerns; bury the deleted ones that have nothing left. Returns how many tenants were done."""
-        pending = await self._registry.pending(now)
+        concerns; bury the deleted ones that have nothing left. Returns how many tenants were done. It takes minutes
+        where there are millions of sessions, so `clock` and policy are looked at again as it goes."""
+        pending = await self._registry.pending(clock())
         for tenant_id, marks in pending.items():
-            rules = await self._tenants.rules(tenant_id, now)
-            if not await self._walk(tenant_id, rules, now):
-                await self._registry.mark_pending(tenant_id, now + MINUTE + SECOND)
-            elif rules is None and await self._store.count_tenant(tenant_id, tombstones=True):
-                await self._registry.mark_pending(tenant_id, now + HOUR)
-            elif rules is None:
-                await self._tenants.bury(tenant_id)
+            try:
+                again = await self._apply(tenant_id, clock)
+            except Unreadable as error:
+                _log.error("the walk over tenant %s ended early (%s); it is repeated in an hour", tenant_id, error)
+                again = HOUR
+            if again:
+                await self._registry.mark_pending(tenant_id, clock() + again)
             await self._registry.clear_pending(marks)
         return len(pending)
 
@@ -107,27 +112,38 @@ class Upkeep:
                 reason = cast(Reason, event.reason)
                 await self._store.revoke(event.tenant_id, event.session_id, reason, rules, now)
 
-    async def _walk(self, tenant_id: str, rules: Rules | None, now: int) -> bool:
+    async def _apply(self, tenant_id: str, clock: Callable[[], int]) -> int:
+        """Walk one tenant; in how many milliseconds it must be walked again, or 0."""
+        deleted = await self._tenants.rules(tenant_id, clock()) is None
+        if deleted and await self._store.count_tenant(tenant_id):
+            await self._store.cut_off(tenant_id, clock(), "worker")
+        if not await self._walk(tenant_id, clock):
+            return MINUTE + SECOND
+        if deleted and await self._store.count_tenant(tenant_id, tombstones=True):
+            return HOUR
+        if deleted:
+            await self._tenants.bury(tenant_id)
+        return 0
+
+    async def _walk(self, tenant_id: str, clock: Callable[[], int]) -> bool:
         """Settle all of a tenant's sessions; True if no cut-off is left to remember."""
-        if rules is None and await self._store.count_tenant(tenant_id):
-            await self._store.cut_off(tenant_id, now, "worker")
         settled = True
         for first in range(0, SHARDS, _SHARDS_AT_ONCE):
             shards = range(first, first + _SHARDS_AT_ONCE)
-            done = await asyncio.gather(*(self._walk_shard(tenant_id, shard, rules, now) for shard in shards))
-            settled = settled and all(done)
+            settled = all(await asyncio.gather(*(self._walk_shard(tenant_id, s, clock) for s in shards))) and settled
         return settled
 
-    async def _walk_shard(self, tenant_id: str, shard: int, rules: Rules | None, now: int) -> bool:
+    async def _walk_shard(self, tenant_id: str, shard: int, clock: Callable[[], int]) -> bool:
         after = ""
         while members := await self._store.tenant_members(tenant_id, shard, after, _MEMBERS):
             async with self._walking.stretch(len(members)):
+                rules = await self._tenants.rules(tenant_id, now := clock())
                 await self._store.sweep(members, {} if rules is None else {tenant_id: rules}, now)
-                if rules is not None:
-                    for user_id in {member.user_id for member in members}:
+                for user_id in {member.user_id for member in members}:
+                    if rules := await self._tenants.rules(tenant_id, now := clock()):
                         await self._store.evict(tenant_id, user_id, rules, now)
             after = members[-1].session_id
-        return await self._store.uncut(tenant_id, shard, now)
+        return await self._store.uncut(tenant_id, shard, clock())
 
     async def _all_tenants(self) -> list[str]:
         """The ids of all tenants there ever were."""
@@ -136,11 +152,19 @@ class Upkeep:
             found += [tenant.id for tenant in more]
         return found
 
-    async def _rules_of(self, due: list[Due], now: int) -> dict[str, Rules]:
-        """The rules of every tenant concerned; deleted tenants have none."""
+    async def _governed(self, due: list[Due], now: int) -> tuple[list[Due], dict[str, Rules]]:
+        """Those whose tenant can be read, and the rules of every tenant concerned; deleted tenants have none. The
+        others come again in an hour: no rules would be the wrong ones."""
         found: dict[str, Rules] = {}
+        unreadable = set[str]()
         for tenant_id in {item.tenant_id for item in due}:
-            rules = await self._tenants.rules(tenant_id, now)
+            try:
+                rules = await self._tenants.rules(tenant_id, now)
+            except Unreadable as error:
+                _log.error("sessions of tenant %s cannot be settled (%s)", tenant_id, error)
+                unreadable.add(tenant_id)
+                continue
             if rules is not None:
                 found[tenant_id] = rules
-        return found
+        await self._store.postpone([item for item in due if item.tenant_id in unreadable], now)
+        return [item for item in due if item.tenant_id not in unreadable], found

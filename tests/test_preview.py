@@ -71,7 +71,7 @@ async def test_what_is_said_is_what_happens(place: Place, changes: dict[str, Any
     assert (said.idle_timeout, said.evicted, said.total) == (idle, evicted, idle + evicted)
     assert await place.active() == 10, "a preview changes nothing"
     await place.runtime.tenants.set_policy(place.tenant.id, changes, place.now)
-    await place.runtime.upkeep.apply_policies(place.now + 20_000)
+    await place.runtime.upkeep.apply_policies(lambda: place.now + 20_000)
     assert await place.active() == 10 - idle - evicted
 
 

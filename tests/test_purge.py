@@ -104,7 +104,7 @@ async def sign_in(runtime: Runtime, tenant: Tenant, now: int) -> Issued:
 async def walk(runtime: Runtime, clock: list[int], time: int) -> None:
     """What the worker does in the ten seconds once so much time has passed."""
     clock[0] += time
-    await runtime.upkeep.apply_policies(clock[0])
+    await runtime.upkeep.apply_policies(lambda: clock[0])
     for _ in range(10):
         await runtime.upkeep.sweep(clock[0])
     await runtime.upkeep.collect(clock[0])

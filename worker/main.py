@@ -40,6 +40,8 @@ _EVERY_SECOND: Final = set(range(60))
 _EVERY_FIVE_SECONDS: Final = set(range(2, 60, 5))
 _TRIES: Final = 100
 """Of a tick that is not followed by another within seconds: its worker may be killed, or the store be away."""
+_QUEUE_READ: Final = 10_000
+"""The ticks of killed workers lie in front of those to come for an hour: a second's three, for each kill one or two."""
 _NICE: Final = 10
 """On a machine that both share, the API comes first."""
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
@@ -84,6 +86,7 @@ def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
         health_check_interval=10,
         health_check_key=_HEALTH,
         max_jobs=8,
+        queue_read_limit=_QUEUE_READ,
         poll_delay=0.25,
         keep_result=0,
         handle_signals=False,

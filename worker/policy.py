@@ -18,7 +18,7 @@ async def apply_policies(ctx: dict[str, Any]) -> int:
     if lock.locked():
         return 0
     async with lock:
-        done = await runtime.upkeep.apply_policies(runtime.clock())
+        done = await runtime.upkeep.apply_policies(runtime.clock)
     if done:
         _log.info("walked %d tenants", done)
     return done

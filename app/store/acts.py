@@ -93,12 +93,22 @@ class Acts:
             except ResponseError as error:
                 if len(batch) > 1:
                     return sum([await one(shard, [item]) for item in batch])
-                return await self._postpone(batch[0], now, error)
+                _log.error("session %s cannot be settled (%s); repair will see to it", batch[0].session_id, error)
+                await self.postpone(batch, now)
+                return 0
             finally:
                 self._due.changed(shard)
             return ended
 
         return sum(await self.by_shard(due, one, at_once=1))
+
+    async def postpone(self, due: list[Due], now: int) -> None:
+        """What nobody can settle must not keep the sweep from the rest."""
+        keys = [keyspace.due(shard_in(item.session_id)) for item in due]
+        ids = [item.session_id for item in due]
+        await asyncio.gather(
+            *(self._wire.call(k, "ZADD", k, "XX", now + HOUR, sid) for k, sid in zip(keys, ids, strict=True))
+        )
 
     async def settle(self, tenant_id: str, user_id: str, sids: list[bytes], rules: Rules, now: int) -> None:
         """Sweep what a script on a user's set was in doubt about."""
@@ -129,7 +139,7 @@ class Acts:
         return found
 
     async def _owners_in(self, shard: int, session_ids: list[str]) -> list[Due]:
-        """The same of one shard. A key that is no hash counts as none."""
+        """The same of one shard. A key that is no hash, or names nobody whom we could have written, counts as none."""
         keys = [keyspace.session(shard, sid) for sid in session_ids]
         try:
             rows = await self._wire.batch(keys[0], [("HMGET", key, "tenant", "user", "user1", "exp") for key in keys])
@@ -139,15 +149,8 @@ class Acts:
         return [
             Due(sid, tenant.decode(), (user + (more or b"")).decode(), exp=exp or b"")
             for sid, (tenant, user, more, exp) in zip(session_ids, rows, strict=True)
-            if tenant is not None and user is not None
+            if tenant is not None and user is not None and (tenant + user + (more or b"")).isascii()
         ]
-
-    async def _postpone(self, item: Due, now: int, error: ResponseError) -> int:
-        """What no script can settle must not keep the sweep from the rest."""
-        _log.error("session %s cannot be settled (%s); the repair pass will see to it", item.session_id, error)
-        key = keyspace.due(shard_in(item.session_id))
-        await self._wire.call(key, "ZADD", key, now + HOUR, item.session_id)
-        return 0
 
 
 def rule_fields(rules: Rules) -> list[Field]:

@@ -186,7 +186,7 @@ class SessionStore(Protocol):
     async def revoke_user(
         self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int, by: str = ""
     ) -> list[str]:
-        """End all of a user's sessions but one; up to 50 in one act, more in several."""
+        """End all of a user's sessions but one; up to 25 in one act, more in several."""
 
     async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
         """End every session of a tenant at once, also those whose clock was ahead of `now`, with one `tenant.revoked`
@@ -236,6 +236,9 @@ class SessionStore(Protocol):
         """Settle them: end what is past its deadline, drop old tombstones, re-score the others. Returns how
         many ended. A tenant without rules is a deleted one. Safe to run twice at once."""
 
+    async def postpone(self, due: list[Due], now: int) -> None:
+        """Their next turn comes in an hour."""
+
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
         """Sessions of a tenant in one shard not recorded as ended, by age from `after` on (for policy changes): about
         `limit`, and none only if there are no more."""
@@ -251,7 +254,8 @@ class Registry(Protocol):
     async def put_tenant(self, tenant: Tenant) -> bool:
         """Write if the stored version is `tenant.version - 1` (0: it must not exist); False otherwise."""
 
-    async def tenant(self, tenant_id: str) -> Tenant | None: ...
+    async def tenant(self, tenant_id: str) -> Tenant | None:
+        """Raises `Unreadable` if the record there is none of ours."""
 
     async def tenants(self, after: str, limit: int) -> list[Tenant]:
         """By id, those above `after`."""

@@ -38,6 +38,8 @@ class DueIndex:
     async def read(self, now: int, limit: int) -> dict[str, int]:
         """The ids whose turn has come, up to `limit` of each shard, and since when (ms)."""
         shards = [shard for shard, (since, until) in enumerate(self._quiet) if not since <= now < until]
+        cut = now % (len(shards) + 1)  # a pass may be cut short, and nobody be always last
+        shards = shards[cut:] + shards[:cut]
         found: dict[str, int] = {}
         for first in range(0, len(shards), _SHARDS_AT_ONCE):
             some = shards[first : first + _SHARDS_AT_ONCE]

@@ -14,6 +14,7 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from app.census import kind_of
+from app.errors import Unreadable
 from app.model import DAY, is_session_id, shard_in
 from app.store import keyspace
 from app.store.base import Due
@@ -77,10 +78,11 @@ class Repair:
         owners = []
         for key, (tenant, user, more, device, country) in zip(keys, rows, strict=True):
             sid = key.rpartition(":")[2]
-            if tenant is None or user is None or not is_session_id(sid) or key != keyspace.session(shard_in(sid), sid):
+            owned = tenant is not None and user is not None and (tenant + user + (more or b"")).isascii()
+            if not owned or not is_session_id(sid) or key != keyspace.session(shard_in(sid), sid):
                 await self._park(key)
             else:
-                kind = kind_of((device or b"").decode(), (country or b"").decode())
+                kind = kind_of(*((word or b"").decode(errors="replace") for word in (device, country)))
                 owners.append((Due(sid, tenant.decode(), (user + (more or b"")).decode()), kind))
         await self._mend_all(owners)
 
@@ -111,10 +113,11 @@ class Repair:
             self.damages.update(damages)
 
     async def _mended(self, owner: Due, kind: int) -> list[str]:
-        """What was mended. A session whose other keys are unreadable waits for them to be parked."""
+        """What was mended. A session whose other keys are unreadable waits for them to be parked, and one whose tenant
+        is, for somebody to restore it."""
         try:
             return await self._mend(owner, kind)
-        except ResponseError:
+        except (ResponseError, Unreadable):
             return []
 
     async def _drop(self, kind: str, key: str, members: list[str]) -> None:

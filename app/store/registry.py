@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from app.errors import ApiKeyNotFound, Conflict, StoreUnavailable
+from app.errors import ApiKeyNotFound, Conflict, StoreUnavailable, Unreadable
 from app.model import ApiKey, SealedKey, Tenant
 from app.store import keyspace
 from app.store.wire import Script, Wire
@@ -67,7 +67,10 @@ class RedisRegistry:
     async def tenant(self, tenant_id: str) -> Tenant | None:
         key = keyspace.tenant(tenant_id)
         record = await self._wire.call(key, "HGET", key, "record")
-        return None if record is None else self._tenant(record)
+        try:
+            return None if record is None else self._tenant(record)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise Unreadable(f"the record of {tenant_id}: {error}") from None
 
     async def tenants(self, after: str, limit: int) -> list[Tenant]:
         low = f"({after}" if after else "-"

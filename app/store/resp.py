@@ -9,8 +9,10 @@ from typing import Any
 import hiredis
 from redis.exceptions import ResponseError
 
+from app.errors import Unreadable
 
-class ReplyError(ResponseError):
+
+class ReplyError(ResponseError, Unreadable):
     """An error reply as the server sent it."""
 
 

@@ -23,6 +23,8 @@ EVERYONE: Final = "all"
 
 _MINUTES_KEPT: Final = 2 * HOUR
 _HOURS_KEPT: Final = 9 * DAY
+_KEYS_AT_ONCE: Final = 16
+"""Of up to a thousand fields each: more commands than a connection takes at a time would be refused, and lost."""
 
 Happened = dict[tuple[int, str], int]
 """How often what, by the number of a minute or hour since the epoch."""
@@ -66,17 +68,23 @@ class Statistics:
                 if count.minute * MINUTE > now - _MINUTES_KEPT:
                     numbers[keyspace.minutes(name, hour)][f"{count.minute} {count.what}"] += count.number
                 living[name][count.kind] += count.number if count.what == "created" else -count.number
-        calls = [self._wire.call(key, "HINCRBY", key, *pair) for key, sums in numbers.items() for pair in sums.items()]
-        for key in numbers:
-            kept = _HOURS_KEPT if key.startswith("hj:stats:") else _MINUTES_KEPT
-            calls.append(self._wire.call(key, "PEXPIRE", key, kept))
-        calls += [self._change(name, kind, number) for name, sums in living.items() for kind, number in sums.items()]
-        await asyncio.gather(*calls)
+        hours, names = [*numbers], [*living]
+        for first in range(0, len(hours), _KEYS_AT_ONCE):
+            some = hours[first : first + _KEYS_AT_ONCE]
+            await asyncio.gather(*(self._increase(key, numbers[key]) for key in some))
+        for first in range(0, len(names), _KEYS_AT_ONCE):
+            some = names[first : first + _KEYS_AT_ONCE]
+            await asyncio.gather(*(self._change(name, living[name]) for name in some))
 
-    async def _change(self, name: str, kind: int, number: int) -> None:
+    async def _increase(self, key: str, sums: Counter[str]) -> None:
+        kept = _HOURS_KEPT if key.startswith("hj:stats:") else _MINUTES_KEPT
+        await self._wire.batch(key, [*(("HINCRBY", key, *pair) for pair in sums.items()), ("PEXPIRE", key, kept)])
+
+    async def _change(self, name: str, sums: Counter[int]) -> None:
         key = keyspace.living(name)
-        if await self._wire.call(key, "HINCRBY", key, kind, number) == 0:
-            await self._wire.call(key, "HDEL", key, kind)
+        left = await self._wire.batch(key, [("HINCRBY", key, *pair) for pair in sums.items()])
+        if gone := [kind for kind, number in zip(sums, left, strict=True) if number == 0]:
+            await self._wire.call(key, "HDEL", key, *gone)
 
     async def living(self, name: str) -> Counter[int]:
         """How many sessions live, by kind; as of the last collection."""

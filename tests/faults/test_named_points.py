@@ -196,7 +196,7 @@ class Killings:
             redis_url=self.scene.server.url, secret=SECRET.encode(), admin_key=ADMIN_KEY, issuer="https://x.example"
         )
         async with open_runtime(settings) as runtime:
-            await runtime.upkeep.apply_policies(now_ms() + MINUTE)
+            await runtime.upkeep.apply_policies(lambda: now_ms() + MINUTE)
         ends = await self.scene.ends(case.backend.tenant_id)
         assert len({sid for sid, _ in ends}) == len(ends), ends
         assert Counter(reason for _, reason in ends) == case.ended

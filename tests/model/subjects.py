@@ -64,7 +64,7 @@ class InProcess:
         """What the worker does when its turn comes."""
 
         async def work() -> None:
-            await self._runtime.upkeep.apply_policies(self.now)
+            await self._runtime.upkeep.apply_policies(lambda: self.now)
             while await self._runtime.upkeep.sweep(self.now):
                 pass
 

@@ -119,7 +119,7 @@ async def test_the_workers_rarer_jobs_are_allowed_too(walled: Walled) -> None:
         await runtime.keys.rotate(now)
         await runtime.keys.rotate_if_due(now)
         await runtime.tenants.delete(tenant.id, now)
-        await runtime.upkeep.apply_policies(now + 60_000)
+        await runtime.upkeep.apply_policies(lambda: now + 60_000)
         await runtime.upkeep.collect(now)
         await runtime.upkeep.recount(now)
         await runtime.upkeep.beat(now)

@@ -121,6 +121,22 @@ async def test_a_wrong_number_is_found_said_and_mended(
     assert everyone[HOME] >= 9 and everyone[ROAD] >= 1
 
 
+@pytest.mark.parametrize("wire", ["valkey"], indirect=True)
+async def test_more_tenants_than_a_connection_takes_commands_at_a_time(
+    statistics: Statistics, wire: Wire, tenant: str, now: int
+) -> None:
+    names = [f"{tenant}{number}" for number in range(3_500)]
+    counts = [Count(name, now // MINUTE, what, HOME, 2) for name in names for what in ("created", "signed_out")]
+    await statistics.add([*counts, *(Count(name, now // MINUTE, "created", ROAD, 1) for name in names)], now)
+    hour = now // HOUR
+    for name in (names[0], names[1_700], names[-1]):
+        assert await statistics.living(name) == {ROAD: 1}
+        happened = await statistics.by_hour(name, range(hour, hour + 1))
+        assert happened == {(hour, "created"): 3, (hour, "signed_out"): 2}
+        for key in (keyspace.hours(name, hour // 24), keyspace.minutes(name, hour)):
+            assert await wire.call(key, "PTTL", key) > 0
+
+
 @on_servers
 async def test_two_never_count_at_once(upkeep: Upkeep, statistics: Statistics, wire: Wire, now: int) -> None:
     async with statistics.alone() as alone:

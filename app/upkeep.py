@@ -61,7 +61,7 @@ class Upkeep:
             try:
                 again = await self._apply(tenant_id, clock)
             except Unreadable as error:
-                _log.error("the walk over tenant %s ended early (%s); it is repeated in an hour", tenant_id, error)
+                _log.error("tenant %s cannot be walked (%s); it is tried again in an hour", tenant_id, error)
                 again = HOUR
             if again:
                 await self._registry.mark_pending(tenant_id, clock() + again)
@@ -117,23 +117,33 @@ class Upkeep:
         deleted = await self._tenants.rules(tenant_id, clock()) is None
         if deleted and await self._store.count_tenant(tenant_id):
             await self._store.cut_off(tenant_id, clock(), "worker")
-        if not await self._walk(tenant_id, clock):
-            return MINUTE + SECOND
+        if again := await self._walk(tenant_id, clock):
+            return again
         if deleted and await self._store.count_tenant(tenant_id, tombstones=True):
             return HOUR
         if deleted:
             await self._tenants.bury(tenant_id)
         return 0
 
-    async def _walk(self, tenant_id: str, clock: Callable[[], int]) -> bool:
-        """Settle all of a tenant's sessions; True if no cut-off is left to remember."""
-        settled = True
+    async def _walk(self, tenant_id: str, clock: Callable[[], int]) -> int:
+        """Settle all of a tenant's sessions; in how many milliseconds that must be done again: 0 if no cut-off is left
+        to remember."""
+        again = 0
         for first in range(0, SHARDS, _SHARDS_AT_ONCE):
             shards = range(first, first + _SHARDS_AT_ONCE)
-            settled = all(await asyncio.gather(*(self._walk_shard(tenant_id, s, clock) for s in shards))) and settled
-        return settled
+            again = max(again, *await asyncio.gather(*(self._walked(tenant_id, shard, clock) for shard in shards)))
+        return again
+
+    async def _walked(self, tenant_id: str, shard: int, clock: Callable[[], int]) -> int:
+        """The same of one shard."""
+        try:
+            return 0 if await self._walk_shard(tenant_id, shard, clock) else MINUTE + SECOND
+        except Unreadable as error:
+            _log.error("shard %d of tenant %s was not walked to its end (%s)", shard, tenant_id, error)
+            return HOUR
 
     async def _walk_shard(self, tenant_id: str, shard: int, clock: Callable[[], int]) -> bool:
+        """True if no cut-off is left to remember in it."""
         after = ""
         while members := await self._store.tenant_members(tenant_id, shard, after, _MEMBERS):
             async with self._walking.stretch(len(members)):
@@ -154,7 +164,7 @@ class Upkeep:
 
     async def _governed(self, due: list[Due], now: int) -> tuple[list[Due], dict[str, Rules]]:
         """Those whose tenant can be read, and the rules of every tenant concerned; deleted tenants have none. The
-        others come again in an hour: no rules would be the wrong ones."""
+        others come again in a minute: no rules would be the wrong ones."""
         found: dict[str, Rules] = {}
         unreadable = set[str]()
         for tenant_id in {item.tenant_id for item in due}:
@@ -166,5 +176,5 @@ class Upkeep:
                 continue
             if rules is not None:
                 found[tenant_id] = rules
-        await self._store.postpone([item for item in due if item.tenant_id in unreadable], now)
+        await self._store.postpone([item for item in due if item.tenant_id in unreadable], now + MINUTE)
         return [item for item in due if item.tenant_id not in unreadable], found

@@ -10,7 +10,7 @@ import msgspec
 
 from app.census import kind_of
 from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached
-from app.model import DAY, HOUR, MINUTE, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
+from app.model import DAY, MINUTE, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
 from app.store.base import (
     Count,
     Created,
@@ -288,10 +288,10 @@ class OracleStore:
                 row.due = deadline(row.session.expires_at, row.session.last_active_at, of_tenant)
         return count
 
-    async def postpone(self, due: list[Due], now: int) -> None:
+    async def postpone(self, due: list[Due], at: int) -> None:
         for item in due:
             if item.session_id in self._rows:
-                self._rows[item.session_id].due = now + HOUR
+                self._rows[item.session_id].due = at
 
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
         rows = [row for row in self._of(tenant_id) if not row.ended and shard_in(row.session.id) == shard]

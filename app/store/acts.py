@@ -21,7 +21,7 @@ from app.store.wire import Wire
 
 _BATCH: Final = 25
 _AT_ONCE: Final = 64
-_ROUNDS: Final = 1_000
+_ROUNDS: Final = 2_000
 _NO_RULES: Final = Rules()
 _log: Final = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Acts:
                 if len(batch) > 1:
                     return sum([await one(shard, [item]) for item in batch])
                 _log.error("session %s cannot be settled (%s); repair will see to it", batch[0].session_id, error)
-                await self.postpone(batch, now)
+                await self.postpone(batch, now + HOUR)
                 return 0
             finally:
                 self._due.changed(shard)
@@ -102,13 +102,11 @@ class Acts:
 
         return sum(await self.by_shard(due, one, at_once=1))
 
-    async def postpone(self, due: list[Due], now: int) -> None:
-        """What nobody can settle must not keep the sweep from the rest."""
+    async def postpone(self, due: list[Due], at: int) -> None:
+        """What nobody can settle must keep neither the sweep nor a script on the user's set from the rest."""
         keys = [keyspace.due(shard_in(item.session_id)) for item in due]
         ids = [item.session_id for item in due]
-        await asyncio.gather(
-            *(self._wire.call(k, "ZADD", k, "XX", now + HOUR, sid) for k, sid in zip(keys, ids, strict=True))
-        )
+        await asyncio.gather(*(self._wire.call(k, "ZADD", k, at, sid) for k, sid in zip(keys, ids, strict=True)))
 
     async def settle(self, tenant_id: str, user_id: str, sids: list[bytes], rules: Rules, now: int) -> None:
         """Sweep what a script on a user's set was in doubt about."""

@@ -236,8 +236,8 @@ class SessionStore(Protocol):
         """Settle them: end what is past its deadline, drop old tombstones, re-score the others. Returns how
         many ended. A tenant without rules is a deleted one. Safe to run twice at once."""
 
-    async def postpone(self, due: list[Due], now: int) -> None:
-        """Their next turn comes in an hour."""
+    async def postpone(self, due: list[Due], at: int) -> None:
+        """Their next turn comes at `at`. Until then scripts on a user's sessions take them to be alive."""
 
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
         """Sessions of a tenant in one shard not recorded as ended, by age from `after` on (for policy changes): about
@@ -258,7 +258,7 @@ class Registry(Protocol):
         """Raises `Unreadable` if the record there is none of ours."""
 
     async def tenants(self, after: str, limit: int) -> list[Tenant]:
-        """By id, those above `after`."""
+        """By id, those above `after`, but those whose record cannot be read."""
 
     async def bury_tenant(self, tenant: Tenant) -> bool:
         """Of a tenant that was deleted, keep this record and what has a TTL: its API keys go, a hundred in one act,

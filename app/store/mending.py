@@ -117,8 +117,10 @@ class Repair:
         is, for somebody to restore it."""
         try:
             return await self._mend(owner, kind)
-        except (ResponseError, Unreadable):
+        except ResponseError:
             return []
+        except Unreadable:
+            return ["a session whose tenant cannot be read"]
 
     async def _drop(self, kind: str, key: str, members: list[str]) -> None:
         if members:

@@ -288,8 +288,8 @@ class RedisSessionStore:
     async def sweep(self, due: list[Due], rules: dict[str, Rules], now: int) -> int:
         return await self._acts.sweep(due, rules, now)
 
-    async def postpone(self, due: list[Due], now: int) -> None:
-        await self._acts.postpone(due, now)
+    async def postpone(self, due: list[Due], at: int) -> None:
+        await self._acts.postpone(due, at)
 
     async def tenant_members(self, tenant_id: str, shard: int, after: str, limit: int) -> list[Due]:
         key = keyspace.tenant_index(shard, tenant_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ _MARKS: Final = 1_000
 _ATTEMPTS: Final = 10
 _AT_ONCE: Final = 100
 _OF_A_TENANT: Final = (keyspace.tenant_api_keys, keyspace.api_key_uses, keyspace.living)
+_log: Final = logging.getLogger(__name__)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 _PUT_TENANT: Final = Script.of(
@@ -75,8 +77,16 @@ class RedisRegistry:
     async def tenants(self, after: str, limit: int) -> list[Tenant]:
         low = f"({after}" if after else "-"
         ids = await self._wire.call(keyspace.TENANTS, "ZRANGE", keyspace.TENANTS, low, "+", "BYLEX", "LIMIT", 0, limit)
-        found = await asyncio.gather(*(self.tenant(tenant_id.decode()) for tenant_id in ids))
+        found = await asyncio.gather(*(self._readable(tenant_id.decode()) for tenant_id in ids))
         return [tenant for tenant in found if tenant is not None]
+
+    async def _readable(self, tenant_id: str) -> Tenant | None:
+        """One that cannot be read hides no other."""
+        try:
+            return await self.tenant(tenant_id)
+        except Unreadable as error:
+            _log.error("tenant %s is left out (%s)", tenant_id, error)
+            return None
 
     async def bury_tenant(self, tenant: Tenant) -> bool:
         index, uses, living = (name(tenant.id) for name in _OF_A_TENANT)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import hiredis
 from redis.exceptions import ResponseError
 
 from app.errors import Unreadable
 
+_DAMAGE: Final = ("WRONGTYPE", "not an integer", "not a valid float", "attempt to ")
+"""Before version 7 the error of a command in a script stands within the script's own."""
 
-class ReplyError(ResponseError, Unreadable):
+
+class ReplyError(ResponseError):
     """An error reply as the server sent it."""
+
+
+class DamageFound(ReplyError, Unreadable):
+    """One that says that a key is not what it should be."""
+
+
+def reply_error(text: str) -> ReplyError:
+    return DamageFound(text) if any(sign in text for sign in _DAMAGE) else ReplyError(text)
 
 
 def packed(*command: Any) -> bytes:
@@ -34,7 +45,7 @@ class Replies(asyncio.Protocol):
     def __init__(
         self, heard: Callable[[], None], answer: Callable[[Any], None], lost: Callable[[Replies], None]
     ) -> None:
-        self._parser = hiredis.Reader(replyError=ReplyError, protocolError=ReplyError)
+        self._parser = hiredis.Reader(replyError=reply_error, protocolError=ReplyError)
         self._heard, self._answer, self._lost = heard, answer, lost
         self.ended = asyncio.Event()
 

@@ -12,9 +12,9 @@ import pytest
 import uvloop
 
 from app.embedded import Embedded
-from app.errors import StoreUnavailable
+from app.errors import StoreUnavailable, Unreadable
 from app.store.connection import Connection
-from app.store.resp import packed
+from app.store.resp import packed, reply_error
 from tests.servers import command
 
 ECHO = packed("ECHO", "hello")
@@ -74,3 +74,19 @@ def test_a_server_that_is_silent_too_is_given_up(own_server: Embedded) -> None:
         return time.monotonic() - began
 
     assert on_uvloop(story()) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "damage"),
+    [
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", True),
+        ("ERR Error running script (call to f_0a): @user_script:9: WRONGTYPE Operation against a key", True),
+        ("ERR hash value is not an integer", True),
+        ("ERR user_script:12: attempt to perform arithmetic on a nil value script: 0a", True),
+        ("ERR Error running script (call to f_0a): @user_script:9: -OOM command not allowed", False),
+        ("ERR Error running script (call to f_0a): @user_script:9: -READONLY You can't write", False),
+        ("NOPERM this user has no permissions to run the 'hset' command", False),
+    ],
+)
+def test_only_what_speaks_of_damage_is_taken_for_it(text: str, damage: bool) -> None:
+    assert isinstance(reply_error(text), Unreadable) == damage

@@ -103,6 +103,21 @@ async def test_a_healthy_store_is_left_alone(store: RedisSessionStore, tenant: s
     assert not await store.repair(rules_of, now + 3 * MINUTE)
 
 
+async def test_a_session_that_is_no_hash_keeps_nobody_from_signing_out_everywhere(
+    store: RedisSessionStore, wire: Wire, tenant: str, now: int
+) -> None:
+    sessions = [a_session(tenant, now + step, life=DAY if step else MINUTE) for step in range(3)]
+    for one in sessions:
+        await store.create(one, DIGEST, Rules(), one.created_at)
+    key = Keys(sessions[0]).session
+    await wire.call(key, "SET", key, "rubbish")
+    late = now + 2 * MINUTE
+    assert await store.owners([*await store.due(late, 10)]) == [], "and it has no turn any more"
+    ended = await store.revoke_user(tenant, "u1", None, "user_revoked", Rules(), late)
+    assert {one.id for one in sessions[1:]} <= {*ended}
+    assert await store.revoke_user(tenant, "u1", None, "user_revoked", Rules(), late) == []
+
+
 async def test_a_tombstone_that_later_ones_pushed_out_is_no_damage(
     store: RedisSessionStore, tenant: str, now: int
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from redis.exceptions import ResponseError
 
 from app.census import kind_of
 from app.model import DAY, HOUR, MINUTE, SHARDS, Rules, shard_in
@@ -135,6 +136,19 @@ async def test_more_tenants_than_a_connection_takes_commands_at_a_time(
         assert happened == {(hour, "created"): 3, (hour, "signed_out"): 2}
         for key in (keyspace.hours(name, hour // 24), keyspace.minutes(name, hour)):
             assert await wire.call(key, "PTTL", key) > 0
+
+
+@on_servers
+async def test_a_key_that_takes_nothing_keeps_nobody_elses_counts_from_their_place(
+    statistics: Statistics, wire: Wire, tenant: str, now: int
+) -> None:
+    names = [f"{tenant}{number}" for number in range(40)]
+    bad = keyspace.hours(names[0], now // DAY)
+    await wire.call(bad, "SET", bad, "rubbish")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await statistics.add([Count(name, now // MINUTE, "created", HOME, 1) for name in names], now)
+    assert [await statistics.living(name) for name in names] == [{HOME: 1}] * 40
+    await wire.call(bad, "UNLINK", bad)
 
 
 @on_servers

@@ -204,20 +204,20 @@ async def test_what_cannot_be_read_of_a_single_tenant_keeps_the_worker_from_no_o
     async with open_runtime(settings(own_server.url)) as runtime, open_runtime(settings(own_server.url)) as worker:
         sound, damaged = [await runtime.tenants.create(name, now) for name in ("Sound", "Damaged")]
         for tenant in (damaged, sound):
-            for _ in range(3):
-                await sign_in(runtime, tenant, now=now)
+            for user in ("usr_1", "usr_1", "usr_1", "usr_2", "usr_2"):
+                await sign_in(runtime, tenant, user, now=now)
             await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 1}, now)
         command(own_server, "SET", keyspace.user(shard_of(damaged.id, "usr_1"), damaged.id, "usr_1"), "rubbish")
         assert await worker.upkeep.apply_policies(lambda: now + MINUTE) == 2
-        assert (await active(runtime, sound), await active(runtime, damaged)) == (1, 3)
+        assert (await active(runtime, sound), await active(runtime, damaged)) == (2, 4), "all but one user"
         assert list(await runtime.registry.pending(now + MINUTE + HOUR)) == [damaged.id]
         command(own_server, "HSET", keyspace.tenant(damaged.id), "record", "rubbish")
         assert await worker.upkeep.apply_policies(lambda: now + 2 * HOUR) == 1
         assert [await worker.upkeep.sweep(late) for _ in range(3)][-1] == 0
-        assert (await active(runtime, sound), await active(runtime, damaged)) == (0, 3)
-        assert await worker.upkeep.sweep(late + MINUTE) == 3
+        assert (await active(runtime, sound), await active(runtime, damaged)) == (0, 4)
+        assert await worker.upkeep.sweep(late + MINUTE) == 5
         found = await worker.upkeep.repair(late)
-        assert found == {"an unreadable key": 1, "a session whose tenant cannot be read": 3}
+        assert found == {"an unreadable key": 1, "a session whose tenant cannot be read": 5}
         assert [tenant.name for tenant in await runtime.tenants.page("", 10)] == ["Sound"]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from redis.exceptions import ResponseError
 
-from app.errors import StoreUnavailable
+from app.errors import StoreUnavailable, Unreadable
 from app.model import HOUR, Rules, Session, shard_in, shard_of
 from app.store import keyspace
 from app.store.base import Due, Rotation, Touch
@@ -22,6 +22,7 @@ from app.store.wire import Wire
 _BATCH: Final = 25
 _AT_ONCE: Final = 64
 _ROUNDS: Final = 2_000
+_SAME: Final = 3
 _NO_RULES: Final = Rules()
 _log: Final = logging.getLogger(__name__)
 
@@ -51,13 +52,18 @@ class Acts:
     async def on_user(
         self, verb: str, tenant_id: str, user_id: str, own: Field, rules: Rules, now: int, args: Flat
     ) -> list[str]:
-        """Run a script on a user's set until it ends nothing more."""
+        """Run a script on a user's set until it ends nothing more. Raises `Unreadable` if it is in doubt about the same
+        sessions again and again."""
         keys = _user_keys(shard_of(tenant_id, user_id), tenant_id, user_id)
         common: Flat = [now, self._retention, tenant_id, user_id, own, *rule_fields(rules), rules.not_after(now)]
         ended: list[str] = []
+        doubts: list[list[bytes]] = []
         for _ in range(_ROUNDS):
             answer = await self._wire.script(SCRIPTS[verb], keys, [*common, *args])
             if answer[0] == b"settle":
+                doubts = [*doubts[1 - _SAME :], answer]
+                if doubts == [answer] * _SAME:
+                    raise Unreadable(f"the sessions of user {user_id} cannot be settled")
                 await self.settle(tenant_id, user_id, answer[1:], rules, now)
             elif len(answer) == 1:
                 return ended

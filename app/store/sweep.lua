@@ -36,7 +36,8 @@ for i = 0, (#KEYS - 5) / 4 - 1 do
     bury(where, KEYS[k], sid)
   else
     local not_after = tenant.not_after
-    expires = expires or tonumber(redis.call('HGET', KEYS[k], 'exp') or '')
+    local found = expires or redis.pcall('HGET', KEYS[k], 'exp') -- an error, of a key that is no hash, is a table
+    expires = type(found) ~= 'table' and tonumber(found or '')
     if expires then not_after = math.min(not_after, math.ceil(expires / 1000)) else expires = now end
     local at, reason = natural_end(sid, expires, active, tenant.rules, tenant.cutoff, now)
     if at then

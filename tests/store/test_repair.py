@@ -10,7 +10,8 @@ from redis.exceptions import ResponseError
 
 from app.census import place_of
 from app.embedded import Embedded
-from app.model import DAY, MINUTE, Rules, Session, shard_in
+from app.errors import Unreadable
+from app.model import DAY, HOUR, MINUTE, Rules, Session, shard_in
 from app.store import keyspace
 from app.store.redis import RedisSessionStore
 from app.store.wire import Wire, open_wire
@@ -103,9 +104,11 @@ async def test_a_healthy_store_is_left_alone(store: RedisSessionStore, tenant: s
     assert not await store.repair(rules_of, now + 3 * MINUTE)
 
 
+@pytest.mark.parametrize("doubt", ["its turn", "idle", "cut off"])
 async def test_a_session_that_is_no_hash_keeps_nobody_from_signing_out_everywhere(
-    store: RedisSessionStore, wire: Wire, tenant: str, now: int
+    store: RedisSessionStore, wire: Wire, announced: Announced, tenant: str, now: int, doubt: str
 ) -> None:
+    rules = Rules(idle=MINUTE) if doubt == "idle" else Rules()
     sessions = [a_session(tenant, now + step, life=DAY if step else MINUTE) for step in range(3)]
     for one in sessions:
         await store.create(one, DIGEST, Rules(), one.created_at)
@@ -113,9 +116,22 @@ async def test_a_session_that_is_no_hash_keeps_nobody_from_signing_out_everywher
     await wire.call(key, "SET", key, "rubbish")
     late = now + 2 * MINUTE
     assert await store.owners([*await store.due(late, 10)]) == [], "and it has no turn any more"
-    ended = await store.revoke_user(tenant, "u1", None, "user_revoked", Rules(), late)
-    assert {one.id for one in sessions[1:]} <= {*ended}
-    assert await store.revoke_user(tenant, "u1", None, "user_revoked", Rules(), late) == []
+    if doubt == "cut off":
+        await store.cut_off(tenant, late)
+    await store.revoke_user(tenant, "u1", None, "user_revoked", rules, late)
+    assert sorted(sid for sid, _ in await announced.ends()) == sorted(one.id for one in sessions)
+    assert await store.revoke_user(tenant, "u1", None, "user_revoked", rules, late) == []
+
+
+async def test_a_user_whose_sessions_cannot_be_settled_is_told_and_not_tried_for_ever(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int
+) -> None:
+    key = Keys(session).tenant
+    await wire.call(key, "SET", key, "rubbish")
+    with pytest.raises(Unreadable):
+        await store.revoke_user(session.tenant_id, "u1", None, "user_revoked", Rules(idle=MINUTE), now + HOUR)
+    assert await store.repair(rules_of, now + HOUR)
+    assert await store.revoke_user(session.tenant_id, "u1", None, "user_revoked", Rules(idle=MINUTE), now + HOUR) == []
 
 
 async def test_a_tombstone_that_later_ones_pushed_out_is_no_damage(

@@ -52,7 +52,7 @@ test-faults: $(STAMP) ## The long proof: the model, every fault, every mutation 
 test-security: $(STAMP) ## The long search for holes: ten minutes of Schemathesis, fuzzing, the matrix, the gates, the canaries
 	SECURITY=full $(PY) -m pytest -m "long or not long" tests/api tests/security
 
-bench: $(STAMP) ## Benchmarks (about 20 minutes; needs wrk), into tests/bench/RESULTS.md; QUICK=1: 3 minutes, only printed
+bench: $(STAMP) ## Benchmarks (about half an hour; needs wrk), into tests/bench/RESULTS.md; QUICK=1: 3 minutes, only printed
 	@$(PY) -m tests.bench
 
 check: $(STAMP) ## Lint, format, types, floors

@@ -8,7 +8,7 @@ tenant's page asks all shards for their newest few and merges them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Final, Protocol
 
@@ -87,8 +87,8 @@ async def _parts_of(
 ) -> AsyncGenerator[Part, None]:
     """What is known of a user, `count` at a time."""
     ids = sorted((sid for sid in {*alive, *over} if before is None or sid < before), reverse=True)
-    for start in range(0, len(ids), count):
-        yield {sid: alive.get(sid) for sid in ids[start : start + count]}
+    for part in _slices({sid: alive.get(sid) for sid in ids}, count):
+        yield part
 
 
 async def _parts_of_many(
@@ -102,7 +102,8 @@ async def _parts_of_many(
         async with aclosing(_descending(wire, index, True, count * entries // size + count, before)) as newest:
             async for ids in newest:
                 scores = await wire.call(user, "ZMSCORE", user, *ids)
-                if part := {sid: score for sid, score in zip(ids, scores, strict=True) if score is not None}:
+                own = {sid: score for sid, score in zip(ids, scores, strict=True) if score is not None}
+                for part in _slices(own, count):  # a millisecond may hold very many
                     yield part
                 before, passed = ids[-1], passed + len(ids)
                 if passed > size:
@@ -112,6 +113,12 @@ async def _parts_of_many(
     alive = _scores(await wire.call(user, "ZRANGE", user, 0, -1, "WITHSCORES"))
     async for part in _parts_of(alive, over, count, before):
         yield part
+
+
+def _slices(known: Part, count: int) -> Iterator[Part]:
+    rows = [*known.items()]
+    for start in range(0, len(rows), count):
+        yield dict(rows[start : start + count])
 
 
 def _scores(flat: list[bytes]) -> dict[str, bytes]:

@@ -23,6 +23,7 @@ from tests.service import Api, Backend
 TOTALS: Final = (20_000,) if quick() else (20_000, 1_000_000)
 OF_ONE_USER: Final = 9_998
 """And two more like everybody: the most that one may have."""
+BEGUN_OVER: Final = 29 * DAY
 CALLS: Final = 5 if quick() else 20
 
 Look = tuple[str, str, object]
@@ -73,8 +74,8 @@ def measure(total: int) -> list[str]:
         try:
             backend, now = api.tenant(), now_ms()
             sid = backend.create()["session"]["id"]
-            fill(server, backend.tenant_id, 1, OF_ONE_USER, now, now + 30 * DAY)
-            fill(server, backend.tenant_id, (total - OF_ONE_USER) // 2, 2, now, now + 30 * DAY)
+            fill(server, backend.tenant_id, 1, OF_ONE_USER, now, now + 30 * DAY, BEGUN_OVER)
+            fill(server, backend.tenant_id, (total - OF_ONE_USER) // 2, 2, now, now + 30 * DAY, BEGUN_OVER)
             lines = [row(server, backend, total, *look) for look in looks(sid).items()]
             return [*lines, asyncio.run(recount(server, total))]
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,13 +24,17 @@ _BATCH: Final = 10_000
 _KEPT: Final = 7 * DAY
 
 
-def fill(server: Embedded, tenant_id: str, users: int, each: int, now: int, expires: int) -> list[str]:
-    """`each` sessions for users `filled_0` … of a tenant, begun at `now`; their ids. Nothing is scheduled yet."""
+def fill(
+    server: Embedded, tenant_id: str, users: int, each: int, now: int, expires: int, begun_over: int = 1
+) -> list[str]:
+    """`each` sessions for users `filled_0` … of a tenant, begun in the `begun_over` ms up to `now`; their ids. Nothing
+    is scheduled yet."""
     ids: list[str] = []
+    chance = random.Random(users)
 
     def commands() -> Iterator[bytes]:
         for user in (f"filled_{number}" for number in range(users)):
-            own = [new_session_id(tenant_id, user, now) for _ in range(each)]
+            own = [new_session_id(tenant_id, user, now - chance.randrange(begun_over)) for _ in range(each)]
             ids.extend(own)
             yield from (packed(*command) for command in _commands(tenant_id, user, own, now, expires))
 

@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 
+from app.embedded import Embedded
 from app.model import MINUTE, Rules, shard_of
 from app.store.base import SessionStore
+from app.store.redis import RedisSessionStore
+from app.store.wire import open_wire
 from tests.builders import a_session
 
 DIGEST = b"d" * 16
@@ -77,6 +80,21 @@ async def test_pages_of_a_user_with_many_sessions(store: SessionStore, tenant: s
     ended = {session.id for session in mine[::40]}
     assert await _walk(store, tenant, "u1", EVERY, 50, now + 3_000) == newest
     assert await _walk(store, tenant, "u1", ACTIVE, 50, now + 3_000) == [sid for sid in newest if sid not in ended]
+
+
+async def test_a_page_reads_no_more_sessions_than_it_holds_though_a_millisecond_holds_more(
+    own_server: Embedded, tenant: str, now: int
+) -> None:
+    wire = await open_wire(own_server.url, 10_000)
+    store = RedisSessionStore(wire)
+    sessions = [a_session(tenant, now) for _ in range(400)]
+    await asyncio.gather(*(store.create(one, DIGEST, Rules(), now) for one in sessions))
+    await wire.each("CONFIG", "RESETSTAT")
+    page = await store.list_user(tenant, "u1", ACTIVE, 20, None, Rules(), now)
+    assert [one.id for one in page.sessions] == sorted((one.id for one in sessions), reverse=True)[:20] and page.more
+    (info,) = await wire.each("INFO", "commandstats")
+    assert b"cmdstat_hgetall:calls=21," in info
+    await wire.close()
 
 
 async def test_a_walk_over_a_tenant_passes_over_nobody(store: SessionStore, tenant: str, now: int) -> None:

@@ -179,24 +179,25 @@ async def test_a_lowered_limit_is_carried_out_by_the_worker_on_those_who_do_not_
     assert (await runtime.sessions.stats(tenant, now + 2_000)).active == 2
 
 
-async def test_a_walk_goes_by_the_policy_and_the_time_as_they_are_then(runtime: Runtime, tenant: Tenant) -> None:
+async def test_a_single_walk_goes_by_the_policy_and_the_time_as_they_are_then(own_server: Embedded) -> None:
     """It may take minutes, and a limit that was a slip is put right meanwhile: whoever is left is not signed out."""
-    users = [f"usr_{number}" for number in range(150)]
-    for user in users:
-        await asyncio.gather(*(sign_in(runtime, tenant, user) for _ in range(3)))
-    await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 1}, now_ms())
-    begun = now_ms() + 2_000
-    clock = itertools.count(begun, MINUTE)
-    walk = asyncio.create_task(runtime.upkeep.apply_policies(lambda: next(clock)))
-    while await active(runtime, tenant) > 430:
-        pass
-    await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 10}, now_ms())
-    left = await active(runtime, tenant)
-    assert await walk == 1
-    assert 200 < left <= await active(runtime, tenant) + 8, "no more end than what was under way"
-    page = await runtime.sessions.page(tenant, now_ms(), status="revoked", limit=100)
-    ended = [session.ended_at or 0 for session in page.sessions]
-    assert ended and max(ended) >= begun + 10 * MINUTE
+    async with open_runtime(settings(own_server.url)) as runtime:
+        tenant = await runtime.tenants.create("Acme", now_ms())
+        for number in range(150):
+            await asyncio.gather(*(sign_in(runtime, tenant, f"usr_{number}") for _ in range(3)))
+        await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 1}, now_ms())
+        begun = now_ms() + 2_000
+        clock = itertools.count(begun, MINUTE)
+        walk = asyncio.create_task(runtime.upkeep.apply_policies(lambda: next(clock)))
+        while await active(runtime, tenant) > 430:
+            pass
+        await runtime.tenants.set_policy(tenant.id, {"max_sessions_per_user": 10}, now_ms())
+        left = await active(runtime, tenant)
+        assert await walk == 1
+        assert 200 < left <= await active(runtime, tenant) + 8, "no more end than what was under way"
+        page = await runtime.sessions.page(tenant, now_ms(), status="revoked", limit=100)
+        ended = [session.ended_at or 0 for session in page.sessions]
+        assert ended and max(ended) >= begun + 10 * MINUTE
 
 
 async def test_what_cannot_be_read_of_a_single_tenant_keeps_the_worker_from_no_other(own_server: Embedded) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -259,7 +260,7 @@ async def test_a_deleted_tenant_leaves_no_session_and_no_cut_off_behind(runtime:
         await sign_in(runtime, tenant, f"usr_{number}", now)
     await runtime.tenants.delete(tenant.id, now + 1)
     for later in (5_000, 100_000, 200_000):
-        await runtime.upkeep.apply_policies(lambda at=now + later: at)  # type: ignore[misc]
+        await runtime.upkeep.apply_policies(partial(int, now + later))
     assert (await runtime.sessions.stats(tenant, now)).active == 0
     cutoffs = [line for line in (await everything(runtime)).split(b"\n") if line.startswith(b"cutoff ")]
     assert not [line for line in cutoffs if tenant.id.encode() in line]

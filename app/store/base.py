@@ -1,8 +1,8 @@
 """The store's contract: one method, one atomic act. Three implementations keep it, one suite checks it.
 
 `now` is the caller's time in milliseconds; no method reads a clock. `rules` are the tenant's at the time of the
-call. Every method may raise `StoreUnavailable`; a write may then have happened and is safe to repeat.
-A session of another tenant is a session that does not exist.
+call. Every method may raise `StoreUnavailable`; a write may then have happened and is safe to repeat. Where it
+meets damage it may raise `Unreadable`. A session of another tenant is a session that does not exist.
 """
 
 from __future__ import annotations

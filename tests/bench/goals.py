@@ -44,10 +44,10 @@ _FASTIFY: Final = (
     "checks an API key, hashes a token of 700 bytes, reads session, membership and tenant, and answers the session"
 )
 _TWO_CORES: Final = (
-    "Service, Redis, caller and all twenty verifiers share two cores here and wait for them: *What the delay of a "
+    "Service, Redis, caller and all twenty verifiers share two cores and wait for them: *What the delay of a "
     "revocation is made of*, below"
 )
-_SLOW: Final = "The 15 to 30 µs beside the signature are the interpreter's, which was compiled without PGO here"
+_SLOW: Final = "The 15 to 30 µs beside the signature are the interpreter's, the most where it was compiled without PGO"
 
 GOALS: Final = (
     Goal("verify, of a bare Starlette JSON route", "bench_paths", "verify_of_bare", 0.9, floor=_SERVER),

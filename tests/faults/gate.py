@@ -15,15 +15,16 @@ _WRITES: Final = (b"\r\nEVALSHA\r\n", b"\r\nEVAL\r\n", b"\r\nZADD\r\n", b"\r\nSE
 
 
 class Gate(Proxy):
-    """After `arm`, `reached` is set when the number-th piece of data that writes something has come to the point. From
-    there on nothing flows on its connection; with `replied` the reply still passes. One conversation at a time."""
+    """After `arm`, `reached` is set when the number-th piece of data that writes something has come to the point, on
+    its own connection. From there on nothing flows there; with `replied` the reply still passes. One call at a time,
+    and nothing written beside it, else it is not the call's writes that are counted."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
         self.reached = asyncio.Event()
         self._point: Point | None = None
         self._left = 0
-        self._under_way = False
+        self._under_way: asyncio.StreamWriter | None = None
         self._released = asyncio.Event()
         self._wrote_at = 0.0
 
@@ -38,7 +39,7 @@ class Gate(Proxy):
     def arm(self, point: Point, number: int) -> None:
         self.reached = asyncio.Event()
         self._released = asyncio.Event()
-        self._point, self._left, self._under_way = point, number, False
+        self._point, self._left, self._under_way = point, number, None
 
     def disarm(self) -> None:
         """Let everything flow; what was held is lost together with its connection."""
@@ -49,10 +50,12 @@ class Gate(Proxy):
         self.disarm()
         await super().stop()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, replies: bool) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter, replies: bool
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(_CHUNK):
-                stops = self._stops_reply() if replies else self._stops_request(data)
+                stops = self._stops_reply(client) if replies else self._stops_request(data, client)
                 if not stops or (replies and self._point == "replied"):
                     writer.write(data)
                     await writer.drain()
@@ -62,15 +65,16 @@ class Gate(Proxy):
                     break
         writer.transport.abort()
 
-    def _stops_request(self, data: bytes) -> bool:
+    def _stops_request(self, data: bytes, client: asyncio.StreamWriter) -> bool:
         if not any(word in data for word in _WRITES):
             return False
         self._wrote_at = asyncio.get_running_loop().time()
         if self._point is None:
             return False
         self._left -= 1
-        self._under_way = self._left == 0
-        return self._under_way and self._point == "not delivered"
+        if self._left == 0:
+            self._under_way = client
+        return self._left == 0 and self._point == "not delivered"
 
-    def _stops_reply(self) -> bool:
-        return self._under_way and self._point in ("executed", "replied")
+    def _stops_reply(self, client: asyncio.StreamWriter) -> bool:
+        return self._under_way is client and self._point in ("executed", "replied")

@@ -83,14 +83,18 @@ class Proxy:
         self._links.add(there_writer)
         try:
             await asyncio.gather(
-                self._pump(reader, there_writer, replies=False), self._pump(there_reader, writer, replies=True)
+                self._pump(reader, there_writer, writer, replies=False),
+                self._pump(there_reader, writer, writer, replies=True),
             )
         finally:
             for end in (writer, there_writer):
                 self._links.discard(end)
                 end.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, replies: bool) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter, replies: bool
+    ) -> None:
+        """One direction of the connection that `client` stands for."""
         with suppress(OSError):
             while data := await reader.read(_CHUNK if self.rate is None else _SIP):
                 if replies and self.swallow > 0:

@@ -20,15 +20,16 @@ class Cursors:
         """An opaque cursor for `position` in the list that `terms` describe (tenant, filters)."""
         return urlsafe_b64encode(_mac(self._keys[0], position, terms) + position.encode()).decode().rstrip("=")
 
-    def open(self, cursor: str, *terms: str | None) -> str:
-        """The position again. Raises `ValidationError` for anything that `seal` did not make for these terms."""
+    def open(self, cursor: str, *terms: str | None, field: str = "cursor") -> str:
+        """The position again. Raises `ValidationError` for anything that `seal` did not make for these terms; `field`
+        is what the caller calls the cursor."""
         try:
             raw = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
             position = raw[_MAC_BYTES:].decode()
         except ValueError:
-            raise ValidationError("cursor is not one of this list", field="cursor") from None
+            raise ValidationError(f"{field} is not one of this list", field=field) from None
         if not any([hmac.compare_digest(raw[:_MAC_BYTES], _mac(key, position, terms)) for key in self._keys]):
-            raise ValidationError("cursor is not one of this list", field="cursor")
+            raise ValidationError(f"{field} is not one of this list", field=field)
         return position
 
 

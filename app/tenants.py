@@ -4,6 +4,7 @@ within `PROPAGATION_MS`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -66,9 +67,15 @@ class Tenants:
         return None if tenant is None or tenant.deleted_at is not None else tenant.rules
 
     async def page(self, after: str, limit: int) -> list[Tenant]:
-        """Tenants by id, above `after`; deleted ones are left out, so a page may be short."""
-        found = await self._registry.tenants(after, limit)
-        return [tenant for tenant in found if tenant.deleted_at is None]
+        """The first `limit` by id above `after` that are not deleted; fewer only if there are no more."""
+        found: list[Tenant] = []
+        async with aclosing(self._registry.tenants(after)) as tenants:
+            async for tenant in tenants:
+                if tenant.deleted_at is None:
+                    found.append(tenant)
+                if len(found) == limit:
+                    break
+        return found
 
     async def rename(self, tenant_id: str, name: str, versions: Container[int] | None = None) -> Change:
         """Raises `PreconditionFailed` if the tenant is at none of `versions`."""

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from app.client.events import Event
 from app.errors import Unreadable
-from app.model import HOUR, MINUTE, SECOND, SHARDS, Reason, Rules
+from app.model import DAY, HOUR, MINUTE, SECOND, SHARDS, Reason, Rules
 from app.pace import Pace
 from app.store.base import Due, Registry, SessionStore
 from app.store.statistics import EVERYONE, Statistics
@@ -23,7 +23,6 @@ _DUE_PER_SHARD: Final = 10
 _STRIDE: Final = 100
 _SHARDS_AT_ONCE: Final = 4
 _MEMBERS: Final = 100
-_TENANTS: Final = 1_000
 _log: Final = logging.getLogger(__name__)
 
 
@@ -85,8 +84,8 @@ class Upkeep:
             found = await self._store.recount()
             await self._statistics.add(found.taken, now)
             wrong, everyone = 0, Counter[int]()
-            for name in {*found.living, *await self._all_tenants()}:
-                before, after = await self._statistics.living(name), found.living.get(name, Counter())
+            for name in {*found.living, *[tenant.id async for tenant in self._registry.tenants()]}:
+                before, after = await self._counted(name), found.living.get(name, Counter())
                 wrong += sum(abs(after[kind] - before[kind]) for kind in {*after, *before})
                 await self._statistics.put_living(name, after)
                 everyone += after
@@ -105,7 +104,10 @@ class Upkeep:
         """Carry out again what the store has lost after it had announced it: an end is final. Changes of claims are
         not restored; those who verify locally have them."""
         for event in events:
-            rules = await self._tenants.rules(event.tenant_id, now) or Rules()
+            try:
+                rules = await self._tenants.rules(event.tenant_id, now) or Rules()
+            except Unreadable:
+                rules = Rules(token_ttl=DAY)  # the longest there is
             if event.before is not None:
                 await self._store.restore_cut_off(event.tenant_id, event.before)
             elif event.reason is not None and event.session_id is not None:
@@ -115,15 +117,22 @@ class Upkeep:
     async def _apply(self, tenant_id: str, clock: Callable[[], int]) -> int:
         """Walk one tenant; in how many milliseconds it must be walked again, or 0."""
         deleted = await self._tenants.rules(tenant_id, clock()) is None
-        if deleted and await self._store.count_tenant(tenant_id):
+        if deleted and await self._any_of(tenant_id):
             await self._store.cut_off(tenant_id, clock(), "worker")
         if again := await self._walk(tenant_id, clock):
             return again
-        if deleted and await self._store.count_tenant(tenant_id, tombstones=True):
+        if deleted and await self._any_of(tenant_id, tombstones=True):
             return HOUR
         if deleted:
             await self._tenants.bury(tenant_id)
         return 0
+
+    async def _any_of(self, tenant_id: str, tombstones: bool = False) -> bool:
+        """Whether sessions are left, or may be: not all of the indexes can be read."""
+        try:
+            return await self._store.count_tenant(tenant_id, tombstones) > 0
+        except Unreadable:
+            return True
 
     async def _walk(self, tenant_id: str, clock: Callable[[], int]) -> int:
         """Settle all of a tenant's sessions; in how many milliseconds that must be done again: 0 if no cut-off is left
@@ -155,12 +164,12 @@ class Upkeep:
             after = members[-1].session_id
         return await self._store.uncut(tenant_id, shard, clock())
 
-    async def _all_tenants(self) -> list[str]:
-        """The ids of all tenants there ever were."""
-        found: list[str] = []
-        while more := await self._registry.tenants(found[-1] if found else "", _TENANTS):
-            found += [tenant.id for tenant in more]
-        return found
+    async def _counted(self, name: str) -> Counter[int]:
+        """Nothing, where what was counted cannot be read."""
+        try:
+            return await self._statistics.living(name)
+        except Unreadable:
+            return Counter()
 
     async def _governed(self, due: list[Due], now: int) -> tuple[list[Due], dict[str, Rules]]:
         """Those whose tenant can be read, and the rules of every tenant concerned; deleted tenants have none. The

@@ -240,6 +240,15 @@ def test_a_gap_is_said_and_followed_by_a_snapshot(backend: Backend) -> None:
     assert "hellojohn_state_regressions_total 2.0" in metrics
 
 
+def test_a_cursor_of_no_log_is_refused_by_the_name_of_where_it_stood(backend: Backend) -> None:
+    page = backend.call("GET", "/v1/events?after=foo")
+    stream = backend.call("GET", "/v1/events", headers={"Accept": "text/event-stream", "Last-Event-ID": "foo"})
+    assert [(page.status_code, page.json()["field"]), (stream.status_code, stream.json()["field"])] == [
+        (422, "after"),
+        (422, "Last-Event-ID"),
+    ]
+
+
 def test_many_who_come_back_at_once_get_each_event_once(backend: Backend, api: Api) -> None:
     first = Stream(backend)
     time.sleep(2.5)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.client.events import Event
 from app.embedded import Embedded
 from app.errors import (
     InvalidApiKey,
@@ -221,6 +222,48 @@ async def test_what_cannot_be_read_of_a_single_tenant_keeps_the_worker_from_no_o
         found = await worker.upkeep.repair(late)
         assert found == {"an unreadable key": 1, "a session whose tenant cannot be read": 5}
         assert [tenant.name for tenant in await runtime.tenants.page("", 10)] == ["Sound"]
+
+
+async def test_a_deleted_tenant_is_cleared_though_an_index_cannot_be_read(own_server: Embedded) -> None:
+    now = now_ms()
+    async with open_runtime(settings(own_server.url)) as runtime, open_runtime(settings(own_server.url)) as worker:
+        tenant = await runtime.tenants.create("Acme", now)
+        issued = [await sign_in(runtime, tenant, f"usr_{number}", now=now) for number in range(40)]
+        bad = keyspace.tenant_index(shard_of(tenant.id, "usr_0"), tenant.id)
+        command(own_server, "SET", bad, "rubbish")
+        await runtime.tenants.delete(tenant.id, now + 1)
+        for one in issued:
+            with pytest.raises((RefreshTokenInvalid, SessionRevoked, TenantNotFound)):
+                await runtime.sessions.refresh(one.refresh_token or "", now + 2)
+        assert await worker.upkeep.apply_policies(lambda: now + HOUR) == 1
+        assert list(await runtime.registry.pending(now + 3 * HOUR)) == [tenant.id], "it is not done yet"
+        await worker.upkeep.repair(now + HOUR)
+        assert await worker.upkeep.apply_policies(lambda: now + 3 * HOUR) == 1
+        assert (await runtime.sessions.stats(tenant, now)).active == 0
+
+
+async def test_an_end_is_restored_though_its_tenant_cannot_be_read(own_server: Embedded) -> None:
+    now = now_ms()
+    async with open_runtime(settings(own_server.url)) as runtime, open_runtime(settings(own_server.url)) as witness:
+        sound, damaged = [await runtime.tenants.create(name, now) for name in ("Sound", "Damaged")]
+        lost = [await sign_in(runtime, tenant, now=now) for tenant in (damaged, sound)]
+        command(own_server, "HSET", keyspace.tenant(damaged.id), "record", "rubbish")
+        ends = [
+            Event(
+                id=str(number),
+                type="session.revoked",
+                tenant_id=tenant.id,
+                occurred_at="",
+                not_after=0,
+                session_id=one.session.id,
+                reason="revoked",
+            )
+            for number, (tenant, one) in enumerate(zip((damaged, sound), lost, strict=True))
+        ]
+        await witness.upkeep.restore(ends, now)
+        for tenant, one in zip((damaged, sound), lost, strict=True):
+            key = keyspace.user(shard_of(tenant.id, "usr_1"), tenant.id, "usr_1")
+            assert command(own_server, "ZSCORE", key, one.session.id) is None
 
 
 async def test_reject_refuses_the_sign_in_and_ends_no_one(runtime: Runtime, tenant: Tenant) -> None:

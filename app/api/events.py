@@ -114,7 +114,7 @@ async def follow(call: Call) -> EventPageView | Stream:
         return await _stream(call, query)
     since = call.tenant.rules.relevant_from(call.now) if query.snapshot else 0
     try:
-        page = await call.runtime.feed.page(call.tenant.id, _bookmark(call, query.after), query.limit, since)
+        page = await call.runtime.feed.page(call.tenant.id, _bookmark(call, query.after, "after"), query.limit, since)
     except CursorLost:
         call.context.site.metrics.regressed()
         raise
@@ -128,7 +128,7 @@ async def follow(call: Call) -> EventPageView | Stream:
 async def _stream(call: Call, query: EventsQuery) -> Stream:
     opened_at = asyncio.get_running_loop().time()
     sent = call.context.headers.get(b"last-event-id", b"").decode("latin-1")
-    after = _bookmark(call, sent or query.after)
+    after = _bookmark(call, sent, "Last-Event-ID") if sent else _bookmark(call, query.after, "after")
     snapshot = query.snapshot and after is None
     relevant_from = call.tenant.rules.relevant_from(call.now)
     items = patiently(call.runtime.feed.follow(call.tenant.id, after, snapshot, relevant_from, call.now))
@@ -229,9 +229,11 @@ def _cursor(call: Call, bookmark: Bookmark) -> str:
     return call.runtime.cursors.seal(str(bookmark), call.tenant.id, "events")
 
 
-def _bookmark(call: Call, cursor: str | None) -> Bookmark | None:
-    """Raises `ValidationError` for a cursor that is not one of this log."""
-    return None if cursor is None else Bookmark.parse(call.runtime.cursors.open(cursor, call.tenant.id, "events"))
+def _bookmark(call: Call, cursor: str | None, field: str) -> Bookmark | None:
+    """Raises `ValidationError` for a cursor that is not one of this log, by the name of where it stands."""
+    if cursor is None:
+        return None
+    return Bookmark.parse(call.runtime.cursors.open(cursor, call.tenant.id, "events", field=field))
 
 
 OPERATIONS: Final = (

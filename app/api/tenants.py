@@ -33,10 +33,7 @@ async def page(call: Call) -> TenantPage:
     query: PageQuery = call.query
     if query.cursor is not None and not is_tenant_id(query.cursor):
         raise ValidationError("cursor is not one of this list", field="cursor")
-    after, found = query.cursor or "", list[Tenant]()
-    while len(found) <= query.limit and (more := await call.runtime.tenants.page(after, 101)):
-        after = more[-1].id
-        found += more
+    found = await call.runtime.tenants.page(query.cursor or "", query.limit + 1)
     has_more, found = len(found) > query.limit, found[: query.limit]
     return TenantPage(
         data=[TenantView.of(tenant) for tenant in found],

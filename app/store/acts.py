@@ -45,7 +45,7 @@ class Acts:
         """Run the script of `verb` on one session: nine keys (and `more`), nine common arguments, then its own."""
         sid = at.id if isinstance(at, Session) else at.session_id
         shard = shard_in(sid)
-        keys = [keyspace.session(shard, sid), *_user_keys(shard, at.tenant_id, at.user_id), *more]
+        keys = [keyspace.session(shard, sid), *keyspace.of_user(shard, at.tenant_id, at.user_id), *more]
         common: Flat = [now, self._retention, at.tenant_id, at.user_id, sid, *rule_fields(rules)]
         return await self._wire.script(SCRIPTS[verb], keys, [*common, rules.not_after(now), *args])
 
@@ -54,7 +54,7 @@ class Acts:
     ) -> list[str]:
         """Run a script on a user's set until it ends nothing more. Raises `Unreadable` if it is in doubt about the same
         sessions again and again."""
-        keys = _user_keys(shard_of(tenant_id, user_id), tenant_id, user_id)
+        keys = keyspace.of_user(shard_of(tenant_id, user_id), tenant_id, user_id)
         common: Flat = [now, self._retention, tenant_id, user_id, own, *rule_fields(rules), rules.not_after(now)]
         ended: list[str] = []
         doubts: list[list[bytes]] = []
@@ -176,17 +176,3 @@ def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, rete
         keys += [keyspace.ended(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)]
         args += [sid, user_id, numbers[tenant_id], item.exp]
     return keys, args
-
-
-def _user_keys(shard: int, tenant_id: str, user_id: str) -> list[str]:
-    """The keys of a user's scripts in their order: user ended tenant due cutoff events counts endings."""
-    return [
-        keyspace.user(shard, tenant_id, user_id),
-        keyspace.ended(shard, tenant_id, user_id),
-        keyspace.tenant_index(shard, tenant_id),
-        keyspace.due(shard),
-        keyspace.cutoff(shard),
-        keyspace.events(shard),
-        keyspace.counts(shard),
-        keyspace.endings(shard),
-    ]

@@ -8,7 +8,7 @@ meets damage it may raise `Unreadable`. A session of another tenant is a session
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -257,8 +257,8 @@ class Registry(Protocol):
     async def tenant(self, tenant_id: str) -> Tenant | None:
         """Raises `Unreadable` if the record there is none of ours."""
 
-    async def tenants(self, after: str, limit: int) -> list[Tenant]:
-        """By id, those above `after`, but those whose record cannot be read."""
+    def tenants(self, after: str = "") -> AsyncGenerator[Tenant, None]:
+        """All by id, those above `after`, but those whose record cannot be read."""
 
     async def bury_tenant(self, tenant: Tenant) -> bool:
         """Of a tenant that was deleted, keep this record and what has a TTL: its API keys go, a hundred in one act,

@@ -2,7 +2,7 @@
 -- In one shard: every session of a tenant created up to `before` is dead from here on.
 -- KEYS cutoff tenant events
 -- ARGV now retention tenant shard not_after announce by before
--- Returns how many it concerns
+-- Returns how many it concerns, as far as the index can be read
 local now, retention, tenant = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local earlier = cutoff_of(KEYS[1], tenant) or 0
 local before = math.max(tonumber(ARGV[8]), earlier)
@@ -13,4 +13,5 @@ if ARGV[6] == '1' then
     '"type":"tenant.revoked","tenant_id":"' .. tenant .. '","reason":"tenant_revoked","occurred_at":"' ..
     rfc3339(now) .. '","not_after":' .. ARGV[5] .. ',"before":' .. whole(before) .. '}')
 end
-return redis.call('ZCOUNT', KEYS[2], 1, whole((before + 1) * KINDS - 1))
+local count = redis.pcall('ZCOUNT', KEYS[2], 1, whole((before + 1) * KINDS - 1))
+return type(count) == 'number' and count or 0

@@ -54,6 +54,12 @@ def endings(shard: int) -> str:
     return f"hj:{{{TAGS[shard]}}}:endings"
 
 
+def of_user(shard: int, tenant_id: str, user_id: str) -> list[str]:
+    """The keys of the scripts on a user, in their order: user ended tenant due cutoff events counts endings."""
+    own = (user(shard, tenant_id, user_id), ended(shard, tenant_id, user_id), tenant_index(shard, tenant_id))
+    return [*own, due(shard), cutoff(shard), events(shard), counts(shard), endings(shard)]
+
+
 def tenant(tenant_id: str) -> str:
     return f"hj:tenant:{tenant_id}"
 

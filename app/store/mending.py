@@ -60,18 +60,20 @@ class Repair:
         return self.damages
 
     async def _look(self, kind: str, keys: list[bytes]) -> None:
-        types = await asyncio.gather(*(self._wire.call(key.decode(), "TYPE", key) for key in keys))
-        sound = []
-        for name, found in zip(keys, types, strict=True):
-            if found == _TYPES[kind]:
-                sound.append(name.decode())
-            elif found != b"none":
-                await self._park(name.decode())
+        sound = await self._sound(kind, [key.decode() for key in keys])
         if kind == "session":
             await self._records(sound)
         elif kind in _INDEXES:
             for key in sound:
                 await self._index(kind, key)
+
+    async def _sound(self, kind: str, keys: list[str]) -> list[str]:
+        """Those that are of the type; others are parked."""
+        types = await asyncio.gather(*(self._wire.call(key, "TYPE", key) for key in keys))
+        for key, found in zip(keys, types, strict=True):
+            if found not in (_TYPES[kind], b"none"):
+                await self._park(key)
+        return [key for key, found in zip(keys, types, strict=True) if found == _TYPES[kind]]
 
     async def _records(self, keys: list[str]) -> None:
         rows = await asyncio.gather(*(self._wire.call(key, "HMGET", key, *_OWNER) for key in keys))
@@ -113,14 +115,17 @@ class Repair:
             self.damages.update(damages)
 
     async def _mended(self, owner: Due, kind: int) -> list[str]:
-        """What was mended. A session whose other keys are unreadable waits for them to be parked, and one whose tenant
-        is, for somebody to restore it."""
-        try:
-            return await self._mend(owner, kind)
-        except ResponseError:
-            return []
-        except Unreadable:
-            return ["a session whose tenant cannot be read"]
+        """What was mended. Keys of its user or shard that are unreadable are parked first; one whose tenant is, waits
+        for somebody to restore it."""
+        for _ in range(2):
+            try:
+                return await self._mend(owner, kind)
+            except ResponseError:
+                for key in keyspace.of_user(shard_in(owner.session_id), owner.tenant_id, owner.user_id):
+                    await self._sound(key.split(":")[2], [key])
+            except Unreadable:
+                return ["a session whose tenant cannot be read"]
+        return []
 
     async def _drop(self, kind: str, key: str, members: list[str]) -> None:
         if members:
@@ -130,6 +135,9 @@ class Repair:
     async def _park(self, key: str) -> None:
         """Out of the way, but kept for a week for whoever wants to see what it was."""
         parked = key.replace("}:", "}:parked:", 1)
-        await self._wire.call(key, "RENAME", key, parked)
+        try:
+            await self._wire.call(key, "RENAME", key, parked)
+        except ResponseError:  # there is no such key any more
+            return
         await self._wire.call(key, "PEXPIRE", parked, _PARKED_FOR)
         self.damages["an unreadable key"] += 1

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from app.census import KINDS, kind_of
-from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached, StoreUnavailable
+from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached, StoreUnavailable, Unreadable
 from app.model import (
     DAY,
     SHARDS,
@@ -209,9 +209,13 @@ class RedisSessionStore:
             return await self._cut_all(tenant_id, before, before, "")
 
     async def _newest(self, shard: int, tenant_id: str) -> int:
-        """When the newest living session was created."""
+        """When the newest living session was created; 0 if there is none, or the index cannot be read: a damaged shard
+        must not keep the tenant's sessions in the others alive."""
         key = keyspace.tenant_index(shard, tenant_id)
-        found = await self._wire.call(key, "ZRANGE", key, 0, 0, "REV", "WITHSCORES")
+        try:
+            found = await self._wire.call(key, "ZRANGE", key, 0, 0, "REV", "WITHSCORES")
+        except Unreadable:
+            return 0
         return max(0, int(float(found[1])) // KINDS) if found else 0
 
     async def _cut_all(self, tenant_id: str, now: int, before: int, by: str) -> int:

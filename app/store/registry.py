@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 import msgspec
@@ -74,11 +74,14 @@ class RedisRegistry:
         except (msgspec.DecodeError, ValueError) as error:
             raise Unreadable(f"the record of {tenant_id}: {error}") from None
 
-    async def tenants(self, after: str, limit: int) -> list[Tenant]:
-        low = f"({after}" if after else "-"
-        ids = await self._wire.call(keyspace.TENANTS, "ZRANGE", keyspace.TENANTS, low, "+", "BYLEX", "LIMIT", 0, limit)
-        found = await asyncio.gather(*(self._readable(tenant_id.decode()) for tenant_id in ids))
-        return [tenant for tenant in found if tenant is not None]
+    async def tenants(self, after: str = "") -> AsyncGenerator[Tenant, None]:
+        key, low = keyspace.TENANTS, f"({after}" if after else "-"
+        while rows := await self._wire.call(key, "ZRANGE", key, low, "+", "BYLEX", "LIMIT", 0, _AT_ONCE):
+            ids = [row.decode() for row in rows]
+            for tenant in await asyncio.gather(*map(self._readable, ids)):
+                if tenant is not None:
+                    yield tenant
+            low = f"({ids[-1]}"
 
     async def _readable(self, tenant_id: str) -> Tenant | None:
         """One that cannot be read hides no other."""

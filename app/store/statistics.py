@@ -5,6 +5,7 @@ for each hour with its minutes, one for each day with its hours, one of the livi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from app.errors import Unreadable
 from app.model import DAY, HOUR, MINUTE
 from app.store import keyspace
 from app.store.base import Count
@@ -26,6 +28,7 @@ _MINUTES_KEPT: Final = 2 * HOUR
 _HOURS_KEPT: Final = 9 * DAY
 _KEYS_AT_ONCE: Final = 8
 """Of up to two thousand fields each: more commands than a connection takes at a time would be refused, and lost."""
+_log: Final = logging.getLogger(__name__)
 
 Happened = dict[tuple[int, str], int]
 """How often what, by the number of a minute or hour since the epoch."""
@@ -61,6 +64,7 @@ class Statistics:
     async def add(self, counts: list[Count], now: int) -> None:
         """Put what was collected to the minutes of the last two hours, the hours of eight days, and the living. It is
         nowhere else any more: where one key does not take its part, the others get theirs before the error is raised.
+        A key that is not what it should be is begun anew; the nightly recount puts the living right.
         """
         numbers: dict[str, Counter[str]] = defaultdict(Counter)
         living: dict[str, Counter[int]] = defaultdict(Counter)
@@ -73,7 +77,7 @@ class Statistics:
                 living[name][count.kind] += count.number if count.what == "created" else -count.number
         acts: list[Callable[[], Awaitable[None]]]
         acts = [partial(self._increase, key, sums) for key, sums in numbers.items()]
-        acts += [partial(self._change, name, sums) for name, sums in living.items()]
+        acts += [partial(self._change, keyspace.living(name), sums) for name, sums in living.items()]
         failed: list[BaseException] = []
         for first in range(0, len(acts), _KEYS_AT_ONCE):
             some = acts[first : first + _KEYS_AT_ONCE]
@@ -84,13 +88,19 @@ class Statistics:
 
     async def _increase(self, key: str, sums: Counter[str]) -> None:
         kept = _HOURS_KEPT if key.startswith("hj:stats:") else _MINUTES_KEPT
-        await self._wire.batch(key, [*(("HINCRBY", key, *pair) for pair in sums.items()), ("PEXPIRE", key, kept)])
+        await self._written(key, [*(("HINCRBY", key, *pair) for pair in sums.items()), ("PEXPIRE", key, kept)])
 
-    async def _change(self, name: str, sums: Counter[int]) -> None:
-        key = keyspace.living(name)
-        left = await self._wire.batch(key, [("HINCRBY", key, *pair) for pair in sums.items()])
+    async def _change(self, key: str, sums: Counter[int]) -> None:
+        left = await self._written(key, [("HINCRBY", key, *pair) for pair in sums.items()])
         if gone := [kind for kind, number in zip(sums, left, strict=True) if number == 0]:
             await self._wire.call(key, "HDEL", key, *gone)
+
+    async def _written(self, key: str, commands: list[Command]) -> list[Any]:
+        try:
+            return await self._wire.batch(key, commands)
+        except Unreadable as error:
+            _log.error("the statistics in %s cannot be read (%s) and begin anew", key, error)
+            return (await self._wire.batch(key, [("UNLINK", key), *commands]))[1:]
 
     async def living(self, name: str) -> Counter[int]:
         """How many sessions live, by kind; as of the last collection."""

@@ -24,8 +24,6 @@ from tests.faults.scene import FULL, SEED, Scene, report
 from tests.service import ADMIN_KEY, SECRET, Api
 
 _LIMIT: Final = 3
-_NO_QUOTAS: Final = {"HELLOJOHN_READS_PER_MINUTE": "0", "HELLOJOHN_WRITES_PER_MINUTE": "0"}
-"""What a key has spent is written beside its calls, and is none of a call's own writes."""
 
 
 class Case:
@@ -224,7 +222,15 @@ def _answer(ask: Ask, case: Case, api: Api) -> httpx.Response | None:
 @pytest.mark.slow
 async def test_a_call_cut_at_any_point_may_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(SEED)
-    async with Scene(tmp_path, processes=1, workers=0, proxy=Gate, **_NO_QUOTAS) as scene:
+    # Without quotas: what a key has spent is written beside its calls, and is none of a call's own writes.
+    async with Scene(
+        tmp_path,
+        processes=1,
+        workers=0,
+        proxy=Gate,
+        HELLOJOHN_READS_PER_MINUTE="0",
+        HELLOJOHN_WRITES_PER_MINUTE="0",
+    ) as scene:
         gate = scene.proxy
         assert isinstance(gate, Gate)
         scene.apis.append(await asyncio.to_thread(scene.api, REDIS_URL=scene.server.url))

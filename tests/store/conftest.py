@@ -8,6 +8,7 @@ from typing import Any
 
 import fakeredis
 import pytest
+from redis.exceptions import ResponseError
 
 from app.client.events import Event, event_of
 from app.model import SHARDS
@@ -15,6 +16,7 @@ from app.runtime import now_ms
 from app.store import keyspace
 from app.store.base import SessionStore
 from app.store.redis import RedisSessionStore
+from app.store.resp import reply_error
 from app.store.wire import Argument, Command, Script, Wire, open_wire
 from tests.builders import a_tenant
 from tests.oracle import OracleStore
@@ -34,10 +36,13 @@ class FakeWire:
         self._redis.response_callbacks.clear()
 
     async def call(self, key: str, *command: Argument) -> Any:
-        return await self._redis.execute_command(*command)
+        try:
+            return await self._redis.execute_command(*command)
+        except ResponseError as error:
+            raise reply_error(str(error)) from None
 
     async def batch(self, key: str, commands: Sequence[Command]) -> list[Any]:
-        return [await self._redis.execute_command(*command) for command in commands]
+        return [await self.call(key, *command) for command in commands]
 
     async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         return await self._redis.eval(script.text, len(keys), *keys, *args)

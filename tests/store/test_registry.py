@@ -42,6 +42,20 @@ async def test_a_tenant_that_changed_meanwhile_is_not_written(registry: RedisReg
 
 
 @on_servers
+async def test_a_page_of_tenants_passes_over_any_number_of_deleted_and_damaged_ones(
+    registry: RedisRegistry, wire: Wire, tenant: str
+) -> None:
+    for number in range(250):
+        left = Tenant(id=f"{tenant}{number:03}", name="", created_at=1, version=1, deleted_at=2 if number % 2 else None)
+        await registry.put_tenant(left)
+        if not number % 2:
+            await wire.call(key := keyspace.tenant(left.id), "HSET", key, "record", "rubbish")
+    last = Tenant(id=f"{tenant}999", name="Acme", created_at=1, version=1)
+    await registry.put_tenant(last)
+    assert (await Tenants(registry, OracleStore()).page(tenant, 1))[0] == last
+
+
+@on_servers
 async def test_changes_of_a_policy_by_many_at_once_all_stay(registry: RedisRegistry, now: int) -> None:
     admins = [Tenants(registry, OracleStore()) for _ in range(4)]
     tenant = await admins[0].create("Acme", now)

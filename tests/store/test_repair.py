@@ -134,6 +134,22 @@ async def test_a_user_whose_sessions_cannot_be_settled_is_told_and_not_tried_for
     assert await store.revoke_user(session.tenant_id, "u1", None, "user_revoked", Rules(idle=MINUTE), now + HOUR) == []
 
 
+async def test_a_cut_off_ends_all_though_an_index_cannot_be_read(
+    store: RedisSessionStore, wire: Wire, tenant: str, now: int
+) -> None:
+    sessions = [a_session(tenant, now, user=f"u{number}") for number in range(8)]
+    for one in sessions:
+        await store.create(one, DIGEST, Rules(), now)
+    key = Keys(sessions[0]).tenant
+    await wire.call(key, "SET", key, "rubbish")
+    assert await store.cut_off(tenant, now + 1) < 8
+    for one in sessions:
+        found = await store.get(tenant, one.id, Rules(), now + 2)
+        assert found is not None and found.status == "revoked"
+    assert await store.repair(rules_of, now + 2)
+    assert not await store.repair(rules_of, now + 3)
+
+
 async def test_a_tombstone_that_later_ones_pushed_out_is_no_damage(
     store: RedisSessionStore, tenant: str, now: int
 ) -> None:
@@ -212,7 +228,6 @@ async def test_a_key_of_another_type_stops_nothing_and_is_parked(
     assert (await store.repair(rules_of, late))["an unreadable key"] == 1
     parked = key.replace("}:", "}:parked:")
     assert await wire.call(parked, "TYPE", parked) == b"string"
-    await store.repair(rules_of, late)
     assert not await store.repair(rules_of, late)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from redis.exceptions import ResponseError
 
 from app.census import kind_of
 from app.model import DAY, HOUR, MINUTE, SHARDS, Rules, shard_in
@@ -139,16 +138,30 @@ async def test_more_tenants_than_a_connection_takes_commands_at_a_time(
 
 
 @on_servers
-async def test_a_key_that_takes_nothing_keeps_nobody_elses_counts_from_their_place(
-    statistics: Statistics, wire: Wire, tenant: str, now: int
+async def test_a_damaged_key_begins_anew_and_costs_nobody_else_a_count(
+    upkeep: Upkeep, statistics: Statistics, wire: Wire, tenant: str, now: int
 ) -> None:
     names = [f"{tenant}{number}" for number in range(40)]
-    bad = keyspace.hours(names[0], now // DAY)
-    await wire.call(bad, "SET", bad, "rubbish")
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await statistics.add([Count(name, now // MINUTE, "created", HOME, 1) for name in names], now)
+    hour = keyspace.hours(names[0], now // DAY)
+    await wire.call(hour, "SET", hour, "rubbish")
+    living = [keyspace.living(name) for name in names[:2]]
+    await wire.call(living[0], "SET", living[0], "rubbish")
+    await wire.call(living[1], "HSET", living[1], HOME, "rubbish")
+    await statistics.add([Count(name, now // MINUTE, "created", HOME, 1) for name in names], now)
     assert [await statistics.living(name) for name in names] == [{HOME: 1}] * 40
-    await wire.call(bad, "UNLINK", bad)
+    assert await statistics.by_hour(names[0], range(now // HOUR, now // HOUR + 1)) == {(now // HOUR, "created"): 1}
+
+
+@on_servers
+async def test_the_living_are_counted_anew_where_their_number_cannot_be_read(
+    store: RedisSessionStore, upkeep: Upkeep, statistics: Statistics, wire: Wire, tenant: str, now: int
+) -> None:
+    await store.create(a_session(tenant, now, device_type="desktop", country="DE"), DIGEST, Rules(), now)
+    await upkeep.recount(now)
+    key = keyspace.living(tenant)
+    await wire.batch(key, [("UNLINK", key), ("SET", key, "rubbish")])
+    assert await upkeep.recount(now) == 1
+    assert await statistics.living(tenant) == {HOME: 1}
 
 
 @on_servers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Final
@@ -17,18 +17,23 @@ class Pace:
     """What the quickest tenth of its recent stretches needed is what a piece of work takes alone; the very quickest is
     luck. What a stretch takes beyond that is others' work that it waited behind, or made wait: so long it rests, and
     never longer than it worked. The idea of a scavenger transport, which yields to a queue before others feel it
-    (RFC 6817, LEDBAT)."""
+    (RFC 6817, LEDBAT). `clock` gives seconds, `sleep` waits as many."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = perf_counter,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._clock, self._sleep = clock, sleep
         self._recent = deque[float](maxlen=_REMEMBERED)
 
     @asynccontextmanager
     async def stretch(self, pieces: int) -> AsyncIterator[None]:
         """Around the work on `pieces` alike; the rest follows it."""
-        began = perf_counter()
+        began = self._clock()
         yield
         if pieces:
-            took = perf_counter() - began
+            took = self._clock() - began
             self._recent.append(took / pieces)
             alone = sorted(self._recent)[int(len(self._recent) * _ALONE)] * pieces
-            await asyncio.sleep(took - alone)
+            await self._sleep(took - alone)

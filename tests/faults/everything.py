@@ -17,11 +17,11 @@ _MODEL: Final = [*_PYTEST, "tests/model"]
 _PARTS: Final[dict[str, list[tuple[list[str], dict[str, str]]]]] = {
     # 200,000 calls on a real server, in two runs of different chance; 20,000 on a cluster
     "model": [
-        ([*_MODEL, "-k", "valkey"], {"MODEL_CALLS_VALKEY": "130000"}),
+        ([*_MODEL, "-k", "valkey"], {"MODEL_CALLS_VALKEY": "122000"}),
         (
             _MODEL,
             {
-                "MODEL_CALLS_VALKEY": "70000",
+                "MODEL_CALLS_VALKEY": "78000",
                 "MODEL_CALLS_CLUSTER": "20000",
                 "MODEL_CALLS_ORACLE": "10000",
                 "MODEL_CALLS_HTTP": "3000",

@@ -105,14 +105,20 @@ class Upkeep:
         not restored; those who verify locally have them."""
         for event in events:
             try:
-                rules = await self._tenants.rules(event.tenant_id, now) or Rules()
-            except Unreadable:
-                rules = Rules(token_ttl=DAY)  # the longest there is
-            if event.before is not None:
-                await self._store.restore_cut_off(event.tenant_id, event.before)
-            elif event.reason is not None and event.session_id is not None:
-                reason = cast(Reason, event.reason)
-                await self._store.revoke(event.tenant_id, event.session_id, reason, rules, now)
+                await self._restore(event, now)
+            except Unreadable as error:
+                _log.error("the end in event %s is not restored (%s)", event.id, error)
+
+    async def _restore(self, event: Event, now: int) -> None:
+        try:
+            rules = await self._tenants.rules(event.tenant_id, now) or Rules()
+        except Unreadable:
+            rules = Rules(token_ttl=DAY)  # the longest there is
+        if event.before is not None:
+            await self._store.restore_cut_off(event.tenant_id, event.before)
+        elif event.reason is not None and event.session_id is not None:
+            reason = cast(Reason, event.reason)
+            await self._store.revoke(event.tenant_id, event.session_id, reason, rules, now)
 
     async def _apply(self, tenant_id: str, clock: Callable[[], int]) -> int:
         """Walk one tenant; in how many milliseconds it must be walked again, or 0."""

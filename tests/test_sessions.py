@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from app.client.events import Event
@@ -260,6 +261,9 @@ async def test_an_end_is_restored_though_its_tenant_cannot_be_read(own_server: E
             )
             for number, (tenant, one) in enumerate(zip((damaged, sound), lost, strict=True))
         ]
+        stuck = await sign_in(runtime, sound, "usr_2", now=now)
+        command(own_server, "SET", keyspace.ended(shard_of(sound.id, "usr_2"), sound.id, "usr_2"), "rubbish")
+        ends.insert(0, msgspec.structs.replace(ends[1], session_id=stuck.session.id))
         await witness.upkeep.restore(ends, now)
         for tenant, one in zip((damaged, sound), lost, strict=True):
             key = keyspace.user(shard_of(tenant.id, "usr_1"), tenant.id, "usr_1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Final
 
 from app.census import KINDS
 from app.client.shards import SHARDS, TAGS
+from app.errors import Unreadable
 from app.model import Session
 from app.store import keyspace
 from app.store.base import Count, Recount, Sample, Seen
@@ -21,15 +23,21 @@ _SHARD_OF: Final = {f"{{{tag}}}": shard for shard, tag in enumerate(TAGS)}
 _AT_ONCE: Final = 64
 _IN_ONE_ACT: Final = 5_000
 _PAGE: Final = 1_000
+_log: Final = logging.getLogger(__name__)
 _FIELDS: Final = ("user", "user1", "exp", "act")
 
 
 async def collect(wire: Wire) -> list[Count]:
-    """Everything that was counted since the last time."""
+    """Everything that was counted since the last time. What one shard cannot give costs nobody else their counts: they
+    are nowhere else any more. Raises what the shards raised if it was all of them."""
     keys = [keyspace.counts(shard) for shard in range(SHARDS)]
-    return _added(
-        [flat for flat in await asyncio.gather(*(wire.script(SCRIPTS["collect"], [key], []) for key in keys))]
-    )
+    taken = await asyncio.gather(*(wire.script(SCRIPTS["collect"], [key], []) for key in keys), return_exceptions=True)
+    failed = [answer for answer in taken if isinstance(answer, BaseException)]
+    if len(failed) == len(keys):
+        raise failed[0]
+    if failed:
+        _log.error("%d shards did not give what they have counted (%s)", len(failed), failed[0])
+    return _added([answer for answer in taken if not isinstance(answer, BaseException)])
 
 
 async def recount(wire: Wire, in_one_act: int = _IN_ONE_ACT) -> Recount:
@@ -41,7 +49,11 @@ async def recount(wire: Wire, in_one_act: int = _IN_ONE_ACT) -> Recount:
     async def one(key: str) -> None:
         _, tag, _, tenant_id = key.split(":", 3)
         counts = keyspace.counts(_SHARD_OF[tag])
-        kinds, fields = await wire.script(SCRIPTS["recount"], [key, counts], [tenant_id, in_one_act])
+        try:
+            kinds, fields = await wire.script(SCRIPTS["recount"], [key, counts], [tenant_id, in_one_act])
+        except Unreadable as error:
+            _log.error("%s is not counted (%s)", key, error)
+            return
         taken.append(fields)
         living[tenant_id].update(dict(zip(kinds[::2], kinds[1::2], strict=True)) if kinds else await _paged(wire, key))
 
@@ -71,8 +83,11 @@ def _added(shards: list[list[bytes]]) -> list[Count]:
     sums: Counter[tuple[str, int, str, int]] = Counter()
     for flat in shards:
         for field, number in zip(flat[::2], flat[1::2], strict=True):
-            tenant_id, minute, what, kind = field.decode().split(" ")
-            sums[tenant_id, int(minute), what, int(kind)] += int(number)
+            try:
+                tenant_id, minute, what, kind = field.decode().split(" ")
+                sums[tenant_id, int(minute), what, int(kind)] += int(number)
+            except ValueError:
+                _log.error("of no use in the counts: %r", field)
     return [Count(*key, number) for key, number in sums.items()]
 
 

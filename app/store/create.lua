@@ -31,17 +31,17 @@ for _, victim in ipairs(evicted) do
   finish(where, victim, tenant, user, now, 'evicted', not_after, retention, ARGV[16] .. ' ' .. whole(limit))
 end
 carry_out()
+redis.call('ZADD', where.tenant, whole(created_ms(sid) * KINDS + ARGV[15]), sid) -- first what may be of the wrong type
+redis.call('ZADD', where.due, deadline, sid)
+local name = counted_as(redis.call('HLEN', where.counts), tenant, now, 'created', ARGV[15])
 redis.call('HSET', KEYS[1], unpack(ARGV, 17))
 redis.call('PEXPIREAT', KEYS[1], whole(keep_until))
 redis.call('ZADD', where.user, whole(now), sid)
 if now + redis.call('PTTL', where.user) < keep_until then
   redis.call('PEXPIREAT', where.user, whole(keep_until))
 end
-redis.call('ZADD', where.tenant, whole(created_ms(sid) * KINDS + ARGV[15]), sid)
-redis.call('ZADD', where.due, deadline, sid)
 if fingerprint ~= '' then
   redis.call('SET', KEYS[10], cjson.encode({fingerprint, sid, unpack(evicted)}), 'PX', whole(DAY))
 end
-local name = counted_as(redis.call('HLEN', where.counts), tenant, now, 'created', ARGV[15])
-if name then redis.call('HINCRBY', where.counts, name, 1) end
+if name then redis.pcall('HINCRBY', where.counts, name, 1) end
 return {'ok', unpack(evicted)}

@@ -54,6 +54,11 @@ def endings(shard: int) -> str:
     return f"hj:{{{TAGS[shard]}}}:endings"
 
 
+def parked(key: str) -> str:
+    """Where the repair pass puts a key of a shard that is of the wrong type."""
+    return key.replace("}:", "}:parked:", 1)
+
+
 def of_user(shard: int, tenant_id: str, user_id: str) -> list[str]:
     """The keys of the scripts on a user, in their order: user ended tenant due cutoff events counts endings."""
     own = (user(shard, tenant_id, user_id), ended(shard, tenant_id, user_id), tenant_index(shard, tenant_id))

@@ -7,6 +7,7 @@ session is judged and mended in one act (`mend.lua`); this module finds the ones
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
@@ -18,6 +19,7 @@ from app.errors import Unreadable
 from app.model import DAY, is_session_id, shard_in
 from app.store import keyspace
 from app.store.base import Due
+from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
 
 _TYPES: Final = {
@@ -37,6 +39,7 @@ _OWNER: Final = ("tenant", "user", "user1", "dev", "cc")
 _PAUSE_S: Final = 0.005
 _PARKED_FOR: Final = 7 * DAY
 _AT_ONCE: Final = 500
+_log: Final = logging.getLogger(__name__)
 
 Mend = Callable[[Due, int], Awaitable[list[str]]]
 """A session and its kind (`app.census`); 0 of one without a record."""
@@ -72,7 +75,7 @@ class Repair:
         types = await asyncio.gather(*(self._wire.call(key, "TYPE", key) for key in keys))
         for key, found in zip(keys, types, strict=True):
             if found not in (_TYPES[kind], b"none"):
-                await self._park(key)
+                await self._park(key, _TYPES[kind])
         return [key for key, found in zip(keys, types, strict=True) if found == _TYPES[kind]]
 
     async def _records(self, keys: list[str]) -> None:
@@ -82,7 +85,7 @@ class Repair:
             sid = key.rpartition(":")[2]
             owned = tenant is not None and user is not None and (tenant + user + (more or b"")).isascii()
             if not owned or not is_session_id(sid) or key != keyspace.session(shard_in(sid), sid):
-                await self._park(key)
+                await self._park(key, b"")
             else:
                 kind = kind_of(*((word or b"").decode(errors="replace") for word in (device, country)))
                 owners.append((Due(sid, tenant.decode(), (user + (more or b"")).decode()), kind))
@@ -117,27 +120,25 @@ class Repair:
     async def _mended(self, owner: Due, kind: int) -> list[str]:
         """What was mended. Keys of its user or shard that are unreadable are parked first; one whose tenant is, waits
         for somebody to restore it."""
-        for _ in range(2):
+        try:
             try:
                 return await self._mend(owner, kind)
             except ResponseError:
                 for key in keyspace.of_user(shard_in(owner.session_id), owner.tenant_id, owner.user_id):
                     await self._sound(key.split(":")[2], [key])
-            except Unreadable:
-                return ["a session whose tenant cannot be read"]
-        return []
+                return await self._mend(owner, kind)
+        except ResponseError as error:
+            _log.error("session %s cannot be mended (%s)", owner.session_id, error)
+            return ["a session that cannot be mended"]
+        except Unreadable:
+            return ["a session whose tenant cannot be read"]
 
     async def _drop(self, kind: str, key: str, members: list[str]) -> None:
         if members:
             drop = "HDEL" if kind == "endings" else "ZREM"
             self.damages["an entry without a record"] += await self._wire.call(key, drop, key, *members)
 
-    async def _park(self, key: str) -> None:
-        """Out of the way, but kept for a week for whoever wants to see what it was."""
-        parked = key.replace("}:", "}:parked:", 1)
-        try:
-            await self._wire.call(key, "RENAME", key, parked)
-        except ResponseError:  # there is no such key any more
-            return
-        await self._wire.call(key, "PEXPIRE", parked, _PARKED_FOR)
-        self.damages["an unreadable key"] += 1
+    async def _park(self, key: str, sound: bytes) -> None:
+        """Out of the way, but kept for a week for whoever wants to see what it was; unless its type is `sound`."""
+        if await self._wire.script(SCRIPTS["park"], [key, keyspace.parked(key)], [sound, _PARKED_FOR]):
+            self.damages["an unreadable key"] += 1

@@ -173,8 +173,8 @@ local function carry_out()
       '","not_after":' .. e.not_after .. '}')
   end
 
-  -- count: last, for a field that holds no number costs a count and no event
-  for name, number in pairs(tally) do redis.call('HINCRBY', where.counts, name, number) end
+  -- count: a field that holds no number costs that count and nothing else
+  for name, number in pairs(tally) do redis.pcall('HINCRBY', where.counts, name, number) end
   ends = {}
 end
 

@@ -13,6 +13,7 @@ from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached, 
 from app.model import (
     DAY,
     SHARDS,
+    SKEW_MS,
     Reason,
     Rules,
     Session,
@@ -201,28 +202,37 @@ class RedisSessionStore:
 
     async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
         async with self._cutting:
-            newest = await asyncio.gather(*(self._newest(shard, tenant_id) for shard in range(SHARDS)))
+            newest = await asyncio.gather(*(self._newest(shard, tenant_id, now) for shard in range(SHARDS)))
             return await self._cut_all(tenant_id, now, max(now, *newest), by)
 
     async def restore_cut_off(self, tenant_id: str, before: int) -> int:
         async with self._cutting:
             return await self._cut_all(tenant_id, before, before, "")
 
-    async def _newest(self, shard: int, tenant_id: str) -> int:
-        """When the newest living session was created; 0 if there is none, or the index cannot be read: a damaged shard
-        must not keep the tenant's sessions in the others alive."""
+    async def _newest(self, shard: int, tenant_id: str, now: int) -> int:
+        """When the newest living session was created, 0 if there is none; the latest there may be, by the clock of any
+        process, if the index cannot be read."""
         key = keyspace.tenant_index(shard, tenant_id)
         try:
             found = await self._wire.call(key, "ZRANGE", key, 0, 0, "REV", "WITHSCORES")
         except Unreadable:
-            return 0
+            return now + SKEW_MS
         return max(0, int(float(found[1])) // KINDS) if found else 0
 
     async def _cut_all(self, tenant_id: str, now: int, before: int, by: str) -> int:
-        """All shards have the same `before`, or the one event, which comes last, would end who has signed in since."""
+        """All shards have the same `before`, or the one event, which comes last, would end who has signed in since. A
+        shard whose cut-offs cannot be read serves nobody until it is mended: it keeps the others from nothing, and the
+        caller from taking the act for done."""
         home = shard_of(tenant_id, "")
         others = [self._cut(shard, tenant_id, now, before, False, by) for shard in range(SHARDS) if shard != home]
-        return sum(await asyncio.gather(*others)) + await self._cut(home, tenant_id, now, before, True, by)
+        counts = await asyncio.gather(*others, return_exceptions=True)
+        failed = [answer for answer in counts if isinstance(answer, BaseException)]
+        if away := [error for error in failed if not isinstance(error, Unreadable)]:
+            raise away[0]
+        announced = await self._cut(home, tenant_id, now, before, True, by)
+        if failed:
+            raise failed[0]
+        return announced + sum(count for count in counts if isinstance(count, int))
 
     async def _cut(self, shard: int, tenant_id: str, now: int, before: int, announce: bool, by: str) -> int:
         keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id), keyspace.events(shard)]
@@ -232,8 +242,12 @@ class RedisSessionStore:
         return count
 
     async def uncut(self, tenant_id: str, shard: int, now: int) -> bool:
-        keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id)]
-        return bool(await self._wire.script(SCRIPTS["uncut"], keys, [now, tenant_id]))
+        index = keyspace.tenant_index(shard, tenant_id)
+        keys = [keyspace.cutoff(shard), index, keyspace.parked(index)]
+        answer = await self._wire.script(SCRIPTS["uncut"], keys, [now, tenant_id])
+        if answer < 0:
+            raise Unreadable("the index was parked, and may not hold everyone again yet")
+        return bool(answer)
 
     async def collect(self) -> list[Count]:
         return await counting.collect(self._wire)
@@ -305,7 +319,10 @@ class RedisSessionStore:
 
     async def repair(self, rules_of: RulesOf, now: int) -> Counter[str]:
         async def mend(owner: Due, kind: int) -> list[str]:
-            rules = await rules_of(owner.tenant_id) or _NO_RULES
+            try:
+                rules = await rules_of(owner.tenant_id) or _NO_RULES
+            except Unreadable as error:
+                raise Unreadable(str(error)) from None  # not to be taken for damage of the session's own keys
             return [damage.decode() for damage in await self._acts.on_session("mend", owner, rules, now, [kind])]
 
         return await Repair(self._wire, mend).run()

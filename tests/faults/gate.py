@@ -61,6 +61,7 @@ class Gate(Proxy):
                     await writer.drain()
                 if stops:
                     self.reached.set()
+                if stops or (not replies and self._under_way is client):
                     await self._released.wait()
                     break
         writer.transport.abort()

@@ -188,7 +188,8 @@ class Killings:
             self.gate.disarm()
             return False
         victim.child.kill()
-        await asking
+        answer = await asking
+        assert answer is None or point == "replied", "it has been answered before it was killed"
         self.gate.disarm()
         victim.stop()
         starting = asyncio.create_task(asyncio.to_thread(self.scene.api))

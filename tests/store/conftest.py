@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import fakeredis
@@ -36,16 +36,13 @@ class FakeWire:
         self._redis.response_callbacks.clear()
 
     async def call(self, key: str, *command: Argument) -> Any:
-        try:
-            return await self._redis.execute_command(*command)
-        except ResponseError as error:
-            raise reply_error(str(error)) from None
+        return await _told(self._redis.execute_command(*command))
 
     async def batch(self, key: str, commands: Sequence[Command]) -> list[Any]:
         return [await self.call(key, *command) for command in commands]
 
     async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
-        return await self._redis.eval(script.text, len(keys), *keys, *args)
+        return await _told(self._redis.eval(script.text, len(keys), *keys, *args))
 
     async def each(self, *command: Argument) -> list[Any]:
         return [await self._redis.execute_command(*command)]
@@ -55,6 +52,14 @@ class FakeWire:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+async def _told(answer: Awaitable[Any]) -> Any:
+    """With the errors of a `Wire`."""
+    try:
+        return await answer
+    except ResponseError as error:
+        raise reply_error(str(error)) from None
 
 
 @pytest.fixture

@@ -53,6 +53,9 @@ async def test_a_page_of_tenants_passes_over_any_number_of_deleted_and_damaged_o
     last = Tenant(id=f"{tenant}999", name="Acme", created_at=1, version=1)
     await registry.put_tenant(last)
     assert (await Tenants(registry, OracleStore()).page(tenant, 1))[0] == last
+    listed = await wire.call(keyspace.TENANTS, "ZRANGE", keyspace.TENANTS, f"[{tenant}", f"({tenant}A", "BYLEX")
+    assert len(listed) == 251
+    await wire.call(keyspace.TENANTS, "ZREM", keyspace.TENANTS, *listed)
 
 
 @on_servers

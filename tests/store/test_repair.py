@@ -11,9 +11,10 @@ from redis.exceptions import ResponseError
 from app.census import place_of
 from app.embedded import Embedded
 from app.errors import Unreadable
-from app.model import DAY, HOUR, MINUTE, Rules, Session, shard_in
+from app.model import DAY, HOUR, MINUTE, SKEW_MS, Rules, Session, shard_in, shard_of
 from app.store import keyspace
 from app.store.redis import RedisSessionStore
+from app.store.scripts import SCRIPTS
 from app.store.wire import Wire, open_wire
 from tests.builders import a_rotation, a_session, all_due
 from tests.servers import Cluster
@@ -137,17 +138,86 @@ async def test_a_user_whose_sessions_cannot_be_settled_is_told_and_not_tried_for
 async def test_a_cut_off_ends_all_though_an_index_cannot_be_read(
     store: RedisSessionStore, wire: Wire, tenant: str, now: int
 ) -> None:
+    ahead = now + SKEW_MS - 1  # by the clock of another process
+    sessions = [a_session(tenant, ahead, user=f"u{number}") for number in range(8)]
+    for one in sessions:
+        await store.create(one, DIGEST, Rules(), ahead)
+    key = Keys(sessions[0]).tenant
+    await wire.call(key, "SET", key, "rubbish")
+    assert await store.cut_off(tenant, now) < 8
+    elsewhere = next(one.user_id for one in sessions if shard_in(one.id) != shard_in(sessions[0].id))
+    late = await store.create(a_session(tenant, now, user=elsewhere), DIGEST, Rules(), now)
+    for one in sessions:
+        found = await store.get(tenant, one.id, Rules(), now + 1)
+        assert found is not None and found.status == "revoked"
+    found = await store.get(tenant, late.session.id, Rules(), now + 1)
+    assert found is not None and found.status == "active"
+    assert await store.repair(rules_of, now + 2)
+    assert not await store.repair(rules_of, now + 3)
+
+
+async def test_a_cut_off_is_remembered_while_an_index_may_not_hold_everyone(
+    store: RedisSessionStore, wire: Wire, tenant: str, now: int
+) -> None:
+    sessions = [a_session(tenant, now) for _ in range(3)]
+    for one in sessions:
+        await store.create(one, DIGEST, Rules(), now)
+    await store.cut_off(tenant, now)
+    index = Keys(sessions[0]).tenant
+    await wire.call(index, "RENAME", index, keyspace.parked(index))  # a repair pass, and then it was killed
+    with pytest.raises(Unreadable):
+        await store.uncut(tenant, shard_in(sessions[0].id), now + HOUR)
+    for one in sessions:
+        found = await store.get(tenant, one.id, Rules(), now + HOUR)
+        assert found is not None and found.status == "revoked"
+    await wire.call(keyspace.parked(index), "UNLINK", keyspace.parked(index))  # a week later
+
+
+async def test_a_shard_whose_cut_offs_cannot_be_read_keeps_no_other_from_being_cut(
+    store: RedisSessionStore, wire: Wire, announced: Announced, tenant: str, now: int
+) -> None:
     sessions = [a_session(tenant, now, user=f"u{number}") for number in range(8)]
     for one in sessions:
         await store.create(one, DIGEST, Rules(), now)
-    key = Keys(sessions[0]).tenant
+    bad = next(one for one in sessions if shard_in(one.id) != shard_of(tenant, ""))
+    key = keyspace.cutoff(shard_in(bad.id))
+    await wire.call(key, "UNLINK", key)
     await wire.call(key, "SET", key, "rubbish")
-    assert await store.cut_off(tenant, now + 1) < 8
+    with pytest.raises(Unreadable):
+        await store.cut_off(tenant, now)
     for one in sessions:
-        found = await store.get(tenant, one.id, Rules(), now + 2)
-        assert found is not None and found.status == "revoked"
-    assert await store.repair(rules_of, now + 2)
-    assert not await store.repair(rules_of, now + 3)
+        if shard_in(one.id) != shard_in(bad.id):
+            found = await store.get(tenant, one.id, Rules(), now + 1)
+            assert found is not None and found.status == "revoked"
+    assert await announced.cut_offs() == [now]
+    assert (await store.repair(rules_of, now + 1))["an unreadable key"] == 1
+
+
+async def test_what_is_parked_is_what_is_of_the_wrong_type_at_that_moment(
+    wire: Wire, store: RedisSessionStore, session: Session
+) -> None:
+    key = Keys(session).user
+    park = ([key, keyspace.parked(key)], ["zset", 60_000])
+    assert await wire.script(SCRIPTS["park"], *park) == 0
+    await wire.batch(key, [("UNLINK", key), ("SET", key, "rubbish")])
+    assert await wire.script(SCRIPTS["park"], *park) == 1
+    assert await wire.script(SCRIPTS["park"], *park) == 0
+    assert 0 < await wire.call(key, "PTTL", keyspace.parked(key)) <= 60_000
+    await wire.call(key, "UNLINK", keyspace.parked(key))
+
+
+async def test_no_session_begins_where_an_index_cannot_be_read(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int
+) -> None:
+    for key in (Keys(session).tenant, Keys(session).due):
+        await wire.batch(key, [("RENAME", key, f"{key}:aside"), ("SET", key, "rubbish")])
+        refused = a_session(session.tenant_id, now, user=session.user_id)
+        with pytest.raises(Unreadable):
+            await store.create(refused, DIGEST, Rules(), now)
+        await wire.call(key, "RENAME", f"{key}:aside", key)
+        assert await store.get(session.tenant_id, refused.id, Rules(), now) is None
+        assert await wire.call(Keys(session).user, "ZCARD", Keys(session).user) == 1
+    assert set(await store.repair(rules_of, now)) <= {"an entry without a record"}
 
 
 async def test_a_tombstone_that_later_ones_pushed_out_is_no_damage(
@@ -264,15 +334,15 @@ async def test_a_walk_over_a_tenant_does_not_end_where_records_are_missing(
     assert [member.session_id for member in walked] == [later[2].id]
 
 
-async def test_a_count_that_is_no_number_costs_no_event(
+async def test_a_count_that_is_no_number_costs_nothing_but_that_count(
     store: RedisSessionStore, wire: Wire, session: Session, now: int, announced: Announced
 ) -> None:
     key, other = Keys(session).counts, a_session(session.tenant_id, now, user=session.user_id)
     await store.create(other, DIGEST, Rules(), now)
     for minute in (now // MINUTE, now // MINUTE + 1):
         await wire.call(key, "HSET", key, f"{session.tenant_id} {minute} user_revoked 0", "many")
-    with pytest.raises(ResponseError):
-        await store.revoke_user(session.tenant_id, session.user_id, None, "user_revoked", Rules(), now + 1)
+    ended = await store.revoke_user(session.tenant_id, session.user_id, None, "user_revoked", Rules(), now + 1)
+    assert sorted(ended) == sorted((session.id, other.id))
     assert await announced.ends() == sorted((one.id, "user_revoked") for one in (session, other))
 
 

@@ -147,8 +147,9 @@ async def test_a_damaged_key_begins_anew_and_costs_nobody_else_a_count(
     living = [keyspace.living(name) for name in names[:2]]
     await wire.call(living[0], "SET", living[0], "rubbish")
     await wire.call(living[1], "HSET", living[1], HOME, "rubbish")
+    await wire.call(living[1], "HSET", living[1], ROAD, 7)
     await statistics.add([Count(name, now // MINUTE, "created", HOME, 1) for name in names], now)
-    assert [await statistics.living(name) for name in names] == [{HOME: 1}] * 40
+    assert [await statistics.living(name) for name in names] == [{HOME: 1}, {HOME: 1, ROAD: 7}, *[{HOME: 1}] * 38]
     assert await statistics.by_hour(names[0], range(now // HOUR, now // HOUR + 1)) == {(now // HOUR, "created"): 1}
 
 
@@ -159,9 +160,33 @@ async def test_the_living_are_counted_anew_where_their_number_cannot_be_read(
     await store.create(a_session(tenant, now, device_type="desktop", country="DE"), DIGEST, Rules(), now)
     await upkeep.recount(now)
     key = keyspace.living(tenant)
-    await wire.batch(key, [("UNLINK", key), ("SET", key, "rubbish")])
-    assert await upkeep.recount(now) == 1
-    assert await statistics.living(tenant) == {HOME: 1}
+    for damage in (("SET", key, "rubbish"), ("HSET", key, HOME, "rubbish"), ("HSET", key, "rubbish", 1)):
+        await wire.batch(key, [("UNLINK", key), damage])
+        assert await upkeep.recount(now) == 1
+        assert await statistics.living(tenant) == {HOME: 1}
+
+
+@on_servers
+async def test_a_shard_whose_counts_cannot_be_read_costs_no_other_its_counts(
+    store: RedisSessionStore, upkeep: Upkeep, statistics: Statistics, wire: Wire, now: int
+) -> None:
+    await upkeep.collect(now)
+    names = [a_tenant() for _ in range(6)]
+    first, *others = [a_session(name, now, device_type="desktop", country="DE") for name in names]
+    for one in others:
+        await store.create(one, DIGEST, Rules(), now)
+    sound = [one.tenant_id for one in others if shard_in(one.id) != shard_in(first.id)]
+    key = keyspace.counts(shard_in(first.id))
+    index = keyspace.tenant_index(shard_in(first.id), first.tenant_id)
+    await wire.batch(key, [("UNLINK", key), ("SET", key, "rubbish"), ("SET", index, "rubbish")])
+    field = keyspace.counts(shard_in(others[0].id))
+    if field != key:
+        await wire.call(field, "HSET", field, "rubbish", "rubbish")
+    assert await upkeep.collect(now)
+    assert [await statistics.living(name) for name in sound] == [{HOME: 1}] * len(sound)
+    await upkeep.recount(now)
+    assert [await statistics.living(name) for name in sound] == [{HOME: 1}] * len(sound)
+    await wire.batch(key, [("UNLINK", key), ("UNLINK", index)])
 
 
 @on_servers

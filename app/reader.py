@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from app.client.events import Event
-from app.errors import StoreUnavailable
+from app.errors import StoreUnavailable, Unreadable
 from app.log import Lasting
 from app.model import MINUTE, SHARDS
 from app.store.doorbell import Doorbell
@@ -91,7 +91,7 @@ class Reader:
         log: EventLog,
         doorbell: Doorbell,
         retention_ms: int,
-        restore: Callable[[list[Event]], Awaitable[None]],
+        restore: Callable[[list[Event]], Awaitable[list[Event]]],
     ) -> None:
         self.window = Window(_REMEMBERED)
         self.final = 0
@@ -99,6 +99,8 @@ class Reader:
         self._doorbell = doorbell
         self._retention = retention_ms
         self._restore = restore
+        self._lost: dict[str, Event] = {}
+        self._damaged = Lasting()
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
         self._seen: dict[str, str] = {}
         self._guests = 0
@@ -239,6 +241,8 @@ class Reader:
 
     async def _pass(self) -> None:
         begun, final = asyncio.get_running_loop().time(), await self._log.final()
+        if self._lost:
+            await self._carry_out([])
         self._ahead, self._rung = final - begun * 1_000, set()
         for first in range(0, SHARDS, _SHARDS_AT_ONCE):
             await asyncio.gather(*(self._read_shard(shard) for shard in range(first, first + _SHARDS_AT_ONCE)))
@@ -261,7 +265,12 @@ class Reader:
         """What is new in a shard. The entry that was read last is read again: its absence proves a loss, and then
         whatever was written since the loss may have an older id."""
         last = self._last[shard]
-        rows = await self._log.present(shard, self._start if last is None else last.stream_id)
+        try:
+            rows = await self._log.present(shard, self._start if last is None else last.stream_id)
+        except Unreadable as error:
+            if self._damaged.came(asyncio.get_running_loop().time()):
+                _log.error("the log of shard %d cannot be read, nor written (%s)", shard, error)
+            return
         if last is not None and rows and rows[0][0] == last:
             rows = rows[1:]
         elif last is not None and last.ms > self.final - self._retention + MINUTE:
@@ -283,6 +292,15 @@ class Reader:
         kept = {position for position, _ in rows}
         lost = [entry.event for entry in self.window.of_shard(shard, since) if entry.position not in kept]
         _log.warning("state regression: the log of shard %d has lost %d events that were read", shard, len(lost))
-        await self._restore(lost)
+        await self._carry_out(lost)
         self._last[shard] = None
         return rows
+
+    async def _carry_out(self, lost: list[Event]) -> None:
+        """Restore these, and what could not be restored before."""
+        self._lost.update({event.id: event for event in lost})
+        tried = [*self._lost.values()]
+        left = await self._restore(tried)
+        for event in tried:
+            if event not in left:
+                self._lost.pop(event.id, None)

@@ -3,6 +3,7 @@ within `PROPAGATION_MS`."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from app import durations
-from app.errors import Conflict, PreconditionFailed, TenantNotFound, ValidationError
+from app.errors import Conflict, PreconditionFailed, TenantNotFound, Unreadable, ValidationError
 from app.model import (
     MAX_SESSIONS_PER_USER,
     MIN_IDLE_MS,
@@ -33,6 +34,7 @@ BOUNDS_S: Final = {
 }
 """Of the durations in a policy, in seconds, both included."""
 _ATTEMPTS: Final = 10
+_log: Final = logging.getLogger(__name__)
 
 
 class Change(NamedTuple):
@@ -86,7 +88,10 @@ class Tenants:
         half-way may be repeated. Raises `TenantNotFound` once it is done."""
         await self._living(tenant_id)
         await self._registry.mark_pending(tenant_id, now + RETRY_MS)
-        await self._store.cut_off(tenant_id, now, "admin")
+        try:
+            await self._store.cut_off(tenant_id, now, "admin")
+        except Unreadable as error:  # of a deleted tenant no session is good, cut off or not
+            _log.error("tenant %s is deleted, yet not cut off everywhere (%s)", tenant_id, error)
         await self._change(tenant_id, lambda tenant: msgspec.structs.replace(tenant, deleted_at=now))
         await self._registry.mark_pending(tenant_id, now + 2 * PROPAGATION_MS)
 

@@ -100,14 +100,17 @@ class Upkeep:
         await self._registry.add_repaired(damages)
         return damages
 
-    async def restore(self, events: list[Event], now: int) -> None:
+    async def restore(self, events: list[Event], now: int) -> list[Event]:
         """Carry out again what the store has lost after it had announced it: an end is final. Changes of claims are
-        not restored; those who verify locally have them."""
+        not restored; those who verify locally have them. Returns those that meet damage, to be tried again."""
+        left: list[Event] = []
         for event in events:
             try:
                 await self._restore(event, now)
             except Unreadable as error:
-                _log.error("the end in event %s is not restored (%s)", event.id, error)
+                _log.error("the end in event %s cannot be restored yet (%s)", event.id, error)
+                left.append(event)
+        return left
 
     async def _restore(self, event: Event, now: int) -> None:
         try:
@@ -124,7 +127,10 @@ class Upkeep:
         """Walk one tenant; in how many milliseconds it must be walked again, or 0."""
         deleted = await self._tenants.rules(tenant_id, clock()) is None
         if deleted and await self._any_of(tenant_id):
-            await self._store.cut_off(tenant_id, clock(), "worker")
+            try:
+                await self._store.cut_off(tenant_id, clock(), "worker")
+            except Unreadable as error:
+                _log.error("tenant %s is not cut off everywhere (%s)", tenant_id, error)
         if again := await self._walk(tenant_id, clock):
             return again
         if deleted and await self._any_of(tenant_id, tombstones=True):

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 import pytest
 from redis.asyncio import Redis
 
-from app.client.events import channel
+from app.client.events import Event, channel
 from app.client.shards import log_key
 from app.embedded import Embedded
 from app.feed import Feed
 from app.log import Lasting
 from app.model import DAY
-from app.reader import Beat, Reader
+from app.reader import Beat, Listener, Reader
 from app.store.doorbell import Doorbell
 from app.store.log import EventLog
 from app.store.wire import Wire, open_wire
@@ -34,10 +34,15 @@ async def wire(own_server: Embedded) -> AsyncIterator[Wire]:
 
 @pytest.fixture
 def reader(wire: Wire, own_server: Embedded) -> Reader:
-    async def restore(_: object) -> None:
+    async def restore(_: object) -> list[Event]:
         raise AssertionError("nothing is lost here")
 
     return Reader(EventLog(wire), Doorbell(own_server.url), DAY, restore)
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - the reader goes on by itself
+        await asyncio.sleep(0.05)
 
 
 async def _ring(url: str) -> None:
@@ -68,11 +73,11 @@ async def test_the_last_who_leaves_is_let_go_and_nobody_reads_on(reader: Reader,
 async def test_what_nobody_foresaw_does_not_end_it(
     reader: Reader, wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A key of another type where a part of the log should be."""
+    """An entry that is none of ours."""
     async with reader.here():
         await asyncio.sleep(0.1)
         key = log_key(3)
-        await wire.call(key, "SET", key, "no stream")
+        await wire.call(key, "XADD", key, "*", "no", "event")
         await asyncio.sleep(2.5)
         assert caplog.text.count("begins again") == 1
         await wire.call(key, "DEL", key)
@@ -82,6 +87,47 @@ async def test_what_nobody_foresaw_does_not_end_it(
             async with asyncio.timeout(6):
                 while not any(getattr(item, "event", None) for item in await listener.take()):
                     pass
+
+
+async def test_a_part_of_the_log_that_cannot_be_read_keeps_no_other_from_its_followers(
+    reader: Reader, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def heard(listener: Listener, key: str) -> None:
+        final = reader.final
+        await wire.call(key, "XADD", key, "*", *"t session.revoked n tnt_1 s ses_1 r revoked at 1 na 2".split())
+        async with asyncio.timeout(6):
+            while not any(getattr(item, "event", None) for item in await listener.take()):
+                pass
+            await _until(lambda: reader.final > final)
+
+    async with reader.here():
+        bad = log_key(3)
+        await wire.call(bad, "SET", bad, "no stream")
+        with reader.listening(TENANT) as listener:
+            await heard(listener, log_key(4))
+            await wire.call(bad, "DEL", bad)
+            await heard(listener, bad)
+        assert caplog.text.count("shard 3 cannot be read") == 1, "it is told once a minute"
+
+
+async def test_what_cannot_be_restored_is_tried_again(wire: Wire, own_server: Embedded) -> None:
+    offered: list[list[str]] = []
+    entry = "t session.revoked n tnt_1 s ses_1 r revoked at 1 na 2".split()
+
+    async def restore(events: list[Event]) -> list[Event]:
+        offered.append([event.id for event in events])
+        return events if len(offered) < 3 else []
+
+    log = EventLog(wire)
+    reader, key = Reader(log, Doorbell(own_server.url), DAY, restore), log_key(4)
+    async with reader.here():
+        lost = (await wire.call(key, "XADD", key, "*", *entry)).decode()
+        async with asyncio.timeout(20):
+            await _until(lambda: bool([*reader.window.of_shard(4, 0)]))
+            await wire.call(key, "DEL", key)
+            await _until(lambda: len(offered) == 3)
+        await asyncio.sleep(2.5)
+    assert offered == [[f"04-{lost}"]] * 3
 
 
 def test_a_fault_that_lasts_is_told_at_once_and_then_once_a_minute() -> None:

@@ -59,7 +59,7 @@ async def recount(wire: Wire, in_one_act: int = _IN_ONE_ACT) -> Recount:
 
     seen: set[bytes] = set()
     async for page in wire.scan("hj:{*}:tenant:*"):
-        new = [key for key in page if key not in seen]
+        new = [key for key in page if keyspace.is_a("tenant", key) and key not in seen]
         seen.update(new)
         for first in range(0, len(new), _AT_ONCE):
             await asyncio.gather(*(one(key.decode()) for key in new[first : first + _AT_ONCE]))

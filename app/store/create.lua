@@ -31,9 +31,9 @@ for _, victim in ipairs(evicted) do
   finish(where, victim, tenant, user, now, 'evicted', not_after, retention, ARGV[16] .. ' ' .. whole(limit))
 end
 carry_out()
-redis.call('ZADD', where.tenant, whole(created_ms(sid) * KINDS + ARGV[15]), sid) -- first what may be of the wrong type
+redis.call('ZCARD', where.due) -- what is of the wrong kind is met before a session has begun
+redis.call('ZADD', where.tenant, whole(created_ms(sid) * KINDS + ARGV[15]), sid)
 redis.call('ZADD', where.due, deadline, sid)
-local name = counted_as(redis.call('HLEN', where.counts), tenant, now, 'created', ARGV[15])
 redis.call('HSET', KEYS[1], unpack(ARGV, 17))
 redis.call('PEXPIREAT', KEYS[1], whole(keep_until))
 redis.call('ZADD', where.user, whole(now), sid)
@@ -43,5 +43,6 @@ end
 if fingerprint ~= '' then
   redis.call('SET', KEYS[10], cjson.encode({fingerprint, sid, unpack(evicted)}), 'PX', whole(DAY))
 end
+local name = counted_as(waiting_in(where.counts), tenant, now, 'created', ARGV[15])
 if name then redis.pcall('HINCRBY', where.counts, name, 1) end
 return {'ok', unpack(evicted)}

@@ -54,6 +54,13 @@ def endings(shard: int) -> str:
     return f"hj:{{{TAGS[shard]}}}:endings"
 
 
+def is_a(kind: str, key: bytes) -> bool:
+    """Whether a key is of that kind, and a shard's. What `SCAN` finds by a pattern need not be: ids of users hold any
+    sign, also those that separate."""
+    parts = key.split(b":", 3)
+    return len(parts) > 2 and parts[2] == kind.encode()
+
+
 def parked(key: str) -> str:
     """Where the repair pass puts a key of a shard that is of the wrong type."""
     return key.replace("}:", "}:parked:", 1)

@@ -58,7 +58,7 @@ class Repair:
         for kind in _TYPES:
             pattern = f"hj:{{*}}:{kind}" + ("" if kind in _ONE_PER_SHARD else ":*")
             async for keys in self._wire.scan(pattern):
-                await self._look(kind, keys)
+                await self._look(kind, [key for key in keys if keyspace.is_a(kind, key)])
                 await asyncio.sleep(_PAUSE_S)
         return self.damages
 

@@ -88,6 +88,12 @@ local function counted_as(waiting, tenant, at, what, kind)
   return tenant .. ' ' .. minute .. ' ' .. what .. ' ' .. kind
 end
 
+-- How many do; where that cannot be read nothing is counted.
+local function waiting_in(counts)
+  local waiting = redis.pcall('HLEN', counts)
+  return type(waiting) == 'number' and waiting or COARSE
+end
+
 -- What an act ends, all of one shard, is noted by `finish` and written by `carry_out`: an index is asked and told of all
 -- in one command, and what is of the wrong kind is met by a reading, before anything has changed.
 local ends, ending = {}, {}
@@ -125,7 +131,7 @@ local function carry_out()
 
   -- read
   local users, tenants = ends_by('user'), ends_by('tenant')
-  local waiting = redis.call('HLEN', where.counts)
+  local waiting = waiting_in(where.counts)
   for verb, key in pairs({ZCARD = where.due, XLEN = where.events, HLEN = where.endings}) do redis.call(verb, key) end
   for _, group in ipairs(users) do
     group.crowded = redis.call('ZCARD', group[1].where.ended) + #group > TOMBSTONES_PER_USER

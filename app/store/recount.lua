@@ -16,7 +16,8 @@ local kinds, taken = {}, {}
 for kind, number in pairs(living) do
   kinds[#kinds + 1], kinds[#kinds + 2] = kind, number
 end
-local counts = redis.call('HGETALL', KEYS[2])
+local counts = redis.pcall('HGETALL', KEYS[2])
+if counts.err then counts = {} end
 for i = 1, #counts, 2 do
   if string.sub(counts[i], 1, #ARGV[1] + 1) == ARGV[1] .. ' ' then
     taken[#taken + 1], taken[#taken + 2] = counts[i], counts[i + 1]

@@ -222,17 +222,33 @@ class RedisSessionStore:
     async def _cut_all(self, tenant_id: str, now: int, before: int, by: str) -> int:
         """All shards have the same `before`, or the one event, which comes last, would end who has signed in since. A
         shard whose cut-offs cannot be read serves nobody until it is mended: it keeps the others from nothing, and the
-        caller from taking the act for done."""
+        caller from taking the act for done. Where the tenant's own shard cannot announce it, another does."""
         home = shard_of(tenant_id, "")
-        others = [self._cut(shard, tenant_id, now, before, False, by) for shard in range(SHARDS) if shard != home]
-        counts = await asyncio.gather(*others, return_exceptions=True)
-        failed = [answer for answer in counts if isinstance(answer, BaseException)]
-        if away := [error for error in failed if not isinstance(error, Unreadable)]:
-            raise away[0]
-        announced = await self._cut(home, tenant_id, now, before, True, by)
-        if failed:
-            raise failed[0]
-        return announced + sum(count for count in counts if isinstance(count, int))
+        others = [shard for shard in range(SHARDS) if shard != home]
+        answers = dict(
+            zip(
+                others,
+                await asyncio.gather(
+                    *(self._cut(shard, tenant_id, now, before, False, by) for shard in others), return_exceptions=True
+                ),
+                strict=True,
+            )
+        )
+        damage: list[Unreadable] = []
+        for answer in answers.values():
+            if isinstance(answer, Unreadable):
+                damage.append(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+        for shard in (home, *(shard for shard in others if isinstance(answers[shard], int))):
+            try:
+                answers[shard] = await self._cut(shard, tenant_id, now, before, True, by)
+                break
+            except Unreadable as error:
+                damage.append(error)
+        if damage:
+            raise damage[0]
+        return sum(count for count in answers.values() if isinstance(count, int))
 
     async def _cut(self, shard: int, tenant_id: str, now: int, before: int, announce: bool, by: str) -> int:
         keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id), keyspace.events(shard)]

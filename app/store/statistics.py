@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 
-from app.errors import Unreadable
 from app.model import DAY, HOUR, MINUTE
 from app.store import keyspace
 from app.store.base import Count
@@ -103,13 +102,10 @@ class Statistics:
             raise failed[0]
 
     async def living(self, name: str) -> Counter[int]:
-        """How many sessions live, by kind; as of the last collection. Raises `Unreadable`."""
+        """How many sessions live, by kind; as of the last collection. Fields that say nothing are passed over."""
         key = keyspace.living(name)
-        try:
-            counted = {int(kind): int(number) for kind, number in await self._pairs(key)}
-        except ValueError as error:
-            raise Unreadable(f"{key}: {error}") from None
-        return Counter({kind: number for kind, number in counted.items() if number > 0})
+        pairs = [(kind, number) for kind, number in await self._pairs(key) if kind.isdecimal() and number.isdecimal()]
+        return Counter({int(kind): int(number) for kind, number in pairs if int(number) > 0})
 
     async def put_living(self, name: str, living: Counter[int]) -> None:
         key = keyspace.living(name)
@@ -131,8 +127,8 @@ class Statistics:
         found: Happened = {}
         for pairs in await asyncio.gather(*(self._pairs(key) for key in keys)):
             for field, number in pairs:
-                time, what = field.split(" ")
-                if int(time) in times:
+                time, _, what = field.partition(" ")
+                if time.isdecimal() and int(time) in times and number.isdecimal():
                     found[int(time), what] = int(number)
         return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ResponseError
 
-from app.census import place_of
+from app.census import kind_of, place_of
 from app.embedded import Embedded
 from app.errors import Unreadable
 from app.model import DAY, HOUR, MINUTE, SKEW_MS, Rules, Session, shard_in, shard_of
@@ -173,24 +173,29 @@ async def test_a_cut_off_is_remembered_while_an_index_may_not_hold_everyone(
     await wire.call(keyspace.parked(index), "UNLINK", keyspace.parked(index))  # a week later
 
 
-async def test_a_shard_whose_cut_offs_cannot_be_read_keeps_no_other_from_being_cut(
-    store: RedisSessionStore, wire: Wire, announced: Announced, tenant: str, now: int
+@pytest.mark.parametrize("kind", ["cutoff", "events"])
+@pytest.mark.parametrize("home", [False, True], ids=["a shard", "its own shard"])
+async def test_a_shard_that_cannot_be_cut_off_keeps_no_other_from_it_nor_the_event(
+    store: RedisSessionStore, wire: Wire, announced: Announced, tenant: str, now: int, home: bool, kind: str
 ) -> None:
     sessions = [a_session(tenant, now, user=f"u{number}") for number in range(8)]
     for one in sessions:
         await store.create(one, DIGEST, Rules(), now)
-    bad = next(one for one in sessions if shard_in(one.id) != shard_of(tenant, ""))
-    key = keyspace.cutoff(shard_in(bad.id))
-    await wire.call(key, "UNLINK", key)
-    await wire.call(key, "SET", key, "rubbish")
-    with pytest.raises(Unreadable):
+    own = shard_of(tenant, "")
+    bad = own if home else next(shard for one in sessions if (shard := shard_in(one.id)) != own)
+    key = keyspace.cutoff(bad) if kind == "cutoff" else keyspace.events(bad)
+    await wire.batch(key, [("UNLINK", key), ("SET", key, "rubbish")])
+    if kind == "cutoff" or home:
+        with pytest.raises(Unreadable):
+            await store.cut_off(tenant, now)
+    else:
         await store.cut_off(tenant, now)
     for one in sessions:
-        if shard_in(one.id) != shard_in(bad.id):
+        if kind == "events" or shard_in(one.id) != bad:
             found = await store.get(tenant, one.id, Rules(), now + 1)
             assert found is not None and found.status == "revoked"
-    assert await announced.cut_offs() == [now]
     assert (await store.repair(rules_of, now + 1))["an unreadable key"] == 1
+    assert await announced.cut_offs() == [now]
 
 
 async def test_what_is_parked_is_what_is_of_the_wrong_type_at_that_moment(
@@ -209,7 +214,7 @@ async def test_what_is_parked_is_what_is_of_the_wrong_type_at_that_moment(
 async def test_no_session_begins_where_an_index_cannot_be_read(
     store: RedisSessionStore, wire: Wire, session: Session, now: int
 ) -> None:
-    for key in (Keys(session).tenant, Keys(session).due):
+    for key in (Keys(session).tenant, Keys(session).due, Keys(session).user):
         await wire.batch(key, [("RENAME", key, f"{key}:aside"), ("SET", key, "rubbish")])
         refused = a_session(session.tenant_id, now, user=session.user_id)
         with pytest.raises(Unreadable):
@@ -217,7 +222,7 @@ async def test_no_session_begins_where_an_index_cannot_be_read(
         await wire.call(key, "RENAME", f"{key}:aside", key)
         assert await store.get(session.tenant_id, refused.id, Rules(), now) is None
         assert await wire.call(Keys(session).user, "ZCARD", Keys(session).user) == 1
-    assert set(await store.repair(rules_of, now)) <= {"an entry without a record"}
+    assert not await store.repair(rules_of, now)
 
 
 async def test_a_tombstone_that_later_ones_pushed_out_is_no_damage(
@@ -277,6 +282,22 @@ async def test_entries_that_lead_nowhere_are_dropped(
     await wire.call(keys.tenant, "ZADD", keys.tenant, now, "no session id")
     assert await store.repair(rules_of, now) == {"an entry without a record": 3}
     assert not await store.repair(rules_of, now)
+
+
+@pytest.mark.parametrize("kind", ["session", "user", "ended", "tenant", "due", "cutoff", "counts", "events", "endings"])
+async def test_no_name_that_a_user_may_have_makes_a_key_look_damaged(
+    store: RedisSessionStore, tenant: str, now: int, kind: str
+) -> None:
+    users = [f"x}}:{kind}", f"x}}:{kind}:y", f"x}}:{kind}:y:z"]
+    sessions = [a_session(tenant, now, user=user) for user in users]
+    for one in sessions:
+        await store.create(one, DIGEST, Rules(), now)
+    assert await store.revoke(tenant, sessions[2].id, "revoked", Rules(), now)
+    assert not await store.repair(rules_of, now)
+    for one in sessions[:2]:
+        found = await store.get(tenant, one.id, Rules(), now)
+        assert found is not None and found.status == "active"
+    assert (await store.recount()).living == {tenant: {kind_of(None, None): 2}}
 
 
 @pytest.mark.parametrize("kind", ["session", "user", "ended", "tenant", "due", "events"])
@@ -343,10 +364,15 @@ async def test_a_count_that_is_no_number_costs_nothing_but_that_count(
         await wire.call(key, "HSET", key, f"{session.tenant_id} {minute} user_revoked 0", "many")
     ended = await store.revoke_user(session.tenant_id, session.user_id, None, "user_revoked", Rules(), now + 1)
     assert sorted(ended) == sorted((session.id, other.id))
-    assert await announced.ends() == sorted((one.id, "user_revoked") for one in (session, other))
+    await wire.batch(key, [("UNLINK", key), ("SET", key, "rubbish")])
+    more = a_session(session.tenant_id, now, user=session.user_id)
+    await store.create(more, DIGEST, Rules(), now)
+    assert await store.revoke(session.tenant_id, more.id, "revoked", Rules(), now)
+    ends = {(session.id, "user_revoked"), (other.id, "user_revoked"), (more.id, "revoked")}
+    assert set(await announced.ends()) == ends
 
 
-@pytest.mark.parametrize("kind", ["ended", "tenant", "due", "events", "counts", "endings"])
+@pytest.mark.parametrize("kind", ["ended", "tenant", "due", "events", "endings"])
 async def test_an_act_that_meets_a_key_of_another_type_has_changed_nothing(
     store: RedisSessionStore, wire: Wire, session: Session, now: int, kind: str, announced: Announced
 ) -> None:

@@ -8,16 +8,14 @@ from typing import Any
 
 import msgspec
 
-from app.census import KINDS, kind_of
+from app.census import kind_of
 from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached, StoreUnavailable, Unreadable
 from app.model import (
     DAY,
     SHARDS,
-    SKEW_MS,
     Reason,
     Rules,
     Session,
-    base32,
     deadline,
     new_session_id,
     shard_in,
@@ -39,6 +37,7 @@ from app.store.base import (
     Sample,
     Touch,
 )
+from app.store.cutting import CutOffs
 from app.store.mending import Repair
 from app.store.record import changed_fields, fields_of, history_of, judged, names_of, pieces, session_of
 from app.store.scripts import SCRIPTS
@@ -48,7 +47,7 @@ _KEEP = 7 * DAY
 _ATTEMPTS = 20
 _AT_ONCE = 64
 _WIDE = 2
-"""How many may read from all shards at once, and how many cut off; more would fill the connection for everybody."""
+"""How many may read from all shards at once; more would fill the connection for everybody."""
 _NO_RULES = Rules()
 _NOT_ONCE = Once("", "")
 
@@ -60,7 +59,8 @@ class RedisSessionStore:
         self._wire = wire
         self._retention = retention_ms
         self._acts = Acts(wire, retention_ms)
-        self._wide, self._cutting = asyncio.Semaphore(_WIDE), asyncio.Semaphore(_WIDE)
+        self._cut_offs = CutOffs(wire, retention_ms)
+        self._wide = asyncio.Semaphore(_WIDE)
 
     async def create(
         self, session: Session, digest: bytes, rules: Rules, now: int, once: Once | None = None, by: str = ""
@@ -201,69 +201,13 @@ class RedisSessionStore:
         return await self._acts.on_user("evict", tenant_id, user_id, rules.limit, rules, now, [])
 
     async def cut_off(self, tenant_id: str, now: int, by: str = "") -> int:
-        async with self._cutting:
-            newest = await asyncio.gather(*(self._newest(shard, tenant_id, now) for shard in range(SHARDS)))
-            return await self._cut_all(tenant_id, now, max(now, *newest), by)
+        return await self._cut_offs.begin(tenant_id, now, by)
 
     async def restore_cut_off(self, tenant_id: str, before: int) -> int:
-        async with self._cutting:
-            return await self._cut_all(tenant_id, before, before, "")
-
-    async def _newest(self, shard: int, tenant_id: str, now: int) -> int:
-        """When the newest living session was created, 0 if there is none; the latest there may be, by the clock of any
-        process, if the index cannot be read."""
-        key = keyspace.tenant_index(shard, tenant_id)
-        try:
-            found = await self._wire.call(key, "ZRANGE", key, 0, 0, "REV", "WITHSCORES")
-        except Unreadable:
-            return now + SKEW_MS
-        return max(0, int(float(found[1])) // KINDS) if found else 0
-
-    async def _cut_all(self, tenant_id: str, now: int, before: int, by: str) -> int:
-        """All shards have the same `before`, or the one event, which comes last, would end who has signed in since. A
-        shard whose cut-offs cannot be read serves nobody until it is mended: it keeps the others from nothing, and the
-        caller from taking the act for done. Where the tenant's own shard cannot announce it, another does."""
-        home = shard_of(tenant_id, "")
-        others = [shard for shard in range(SHARDS) if shard != home]
-        answers = dict(
-            zip(
-                others,
-                await asyncio.gather(
-                    *(self._cut(shard, tenant_id, now, before, False, by) for shard in others), return_exceptions=True
-                ),
-                strict=True,
-            )
-        )
-        damage: list[Unreadable] = []
-        for answer in answers.values():
-            if isinstance(answer, Unreadable):
-                damage.append(answer)
-            elif isinstance(answer, BaseException):
-                raise answer
-        for shard in (home, *(shard for shard in others if isinstance(answers[shard], int))):
-            try:
-                answers[shard] = await self._cut(shard, tenant_id, now, before, True, by)
-                break
-            except Unreadable as error:
-                damage.append(error)
-        if damage:
-            raise damage[0]
-        return sum(count for count in answers.values() if isinstance(count, int))
-
-    async def _cut(self, shard: int, tenant_id: str, now: int, before: int, announce: bool, by: str) -> int:
-        keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id), keyspace.events(shard)]
-        not_after = -(-(before + DAY) // 1_000)
-        args: Flat = [now, self._retention, tenant_id, base32(shard, 2), not_after, int(announce), by, before]
-        count: int = await self._wire.script(SCRIPTS["cut_off"], keys, args)
-        return count
+        return await self._cut_offs.restore(tenant_id, before)
 
     async def uncut(self, tenant_id: str, shard: int, now: int) -> bool:
-        index = keyspace.tenant_index(shard, tenant_id)
-        keys = [keyspace.cutoff(shard), index, keyspace.parked(index)]
-        answer = await self._wire.script(SCRIPTS["uncut"], keys, [now, tenant_id])
-        if answer < 0:
-            raise Unreadable("the index was parked, and may not hold everyone again yet")
-        return bool(answer)
+        return await self._cut_offs.forget(tenant_id, shard, now)
 
     async def collect(self) -> list[Count]:
         return await counting.collect(self._wire)

@@ -225,8 +225,13 @@ class Calls(dict[str, int]):
 
 
 def commands(server: Embedded, backend: Backend, method: str, path: str, json: object) -> Calls:
-    """What one request makes the server do; asked twice, so that what is remembered of tenants is so both times."""
+    """What one request makes the server do, the least of three: what is remembered of keys and tenants, for half a
+    second, is so by then also where the machine is slow."""
     told(backend.call(method, path, json=json))
+    return min((_one(server, backend, method, path, json) for _ in range(3)), key=Calls.total)
+
+
+def _one(server: Embedded, backend: Backend, method: str, path: str, json: object) -> Calls:
     command(server, "CONFIG", "RESETSTAT")
     told(backend.call(method, path, json=json))
     said = re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", str(command(server, "INFO", "commandstats")))

@@ -23,8 +23,8 @@ _SHARD_OF: Final = {f"{{{tag}}}": shard for shard, tag in enumerate(TAGS)}
 _AT_ONCE: Final = 64
 _IN_ONE_ACT: Final = 5_000
 _PAGE: Final = 1_000
-_log: Final = logging.getLogger(__name__)
 _FIELDS: Final = ("user", "user1", "exp", "act")
+_log: Final = logging.getLogger(__name__)
 
 
 async def collect(wire: Wire) -> list[Count]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,11 +79,18 @@ def command(node: Embedded, *words: str | int) -> Any:
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
     """Return as soon as `holds()`; fail by name when it never does."""
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not holds():
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:g} s for {what}")
         time.sleep(0.02)
+
+
+async def until(holds: Callable[[], bool], seconds: float = 2.0) -> None:
+    """The same of another's doing in this loop. Raises `TimeoutError`."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what is awaited is another party's doing
+            await asyncio.sleep(0.01)
 
 
 def _cluster_options() -> list[str]:

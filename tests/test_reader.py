@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
@@ -21,6 +21,7 @@ from app.reader import Beat, Listener, Reader
 from app.store.doorbell import Doorbell
 from app.store.log import EventLog
 from app.store.wire import Wire, open_wire
+from tests.servers import until
 
 TENANT = "tnt_1"
 
@@ -38,11 +39,6 @@ def reader(wire: Wire, own_server: Embedded) -> Reader:
         raise AssertionError("nothing is lost here")
 
     return Reader(EventLog(wire), Doorbell(own_server.url), DAY, restore)
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - the reader goes on by itself
-        await asyncio.sleep(0.05)
 
 
 async def _ring(url: str) -> None:
@@ -98,7 +94,7 @@ async def test_a_part_of_the_log_that_cannot_be_read_keeps_no_other_from_its_fol
         async with asyncio.timeout(6):
             while not any(getattr(item, "event", None) for item in await listener.take()):
                 pass
-            await _until(lambda: reader.final > final)
+            await until(lambda: reader.final > final, 6)
 
     async with reader.here():
         bad = log_key(3)
@@ -123,9 +119,9 @@ async def test_what_cannot_be_restored_is_tried_again(wire: Wire, own_server: Em
     async with reader.here():
         lost = (await wire.call(key, "XADD", key, "*", *entry)).decode()
         async with asyncio.timeout(20):
-            await _until(lambda: bool([*reader.window.of_shard(4, 0)]))
+            await until(lambda: bool([*reader.window.of_shard(4, 0)]), 20)
             await wire.call(key, "DEL", key)
-            await _until(lambda: len(offered) == 3)
+            await until(lambda: len(offered) == 3, 20)
         await asyncio.sleep(2.5)
     assert offered == [[f"04-{lost}"]] * 3
 

@@ -13,6 +13,7 @@ from app.embedded import free_port
 from app.errors import StoreUnavailable
 from app.store.cluster import ClusterWire
 from app.store.connection import Connection
+from tests.servers import until
 
 Answer = Callable[[list[bytes]], bytes]
 
@@ -83,12 +84,6 @@ def once(first: bytes, then: bytes) -> Answer:
     """`first` for the first command that is no handshake, `then` for the rest."""
     answers = [first]
     return lambda command: then if command == [b"INFO"] or not answers else answers.pop()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not holds():  # noqa: ASYNC110 - what is awaited is another party's doing
-            await asyncio.sleep(0.01)
 
 
 async def test_a_moved_slot_is_followed(nodes: tuple[Node, Node], cluster: ClusterWire) -> None:

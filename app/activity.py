@@ -27,7 +27,7 @@ class Activity:
 
     def note(self, session: Session, rules: Rules, now: int) -> None:
         """The session was used at `now`; written soon, and only if its last stamp is a step old."""
-        if now - session.last_active_at < rules.step or len(self._seen) >= _MOST:
+        if now - session.last_active_at < rules.step(session) or len(self._seen) >= _MOST:
             return
         self._seen[session.id] = Touch(session.id, session.tenant_id, session.user_id, now)
         self._rules[session.tenant_id] = rules

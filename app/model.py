@@ -29,6 +29,8 @@ Reason = Literal[
     "tenant_revoked",
     "expired",
 ]
+EndReason = Reason | Literal["unknown"]
+"""`unknown`: the session is over, but its tombstone has made room for later ones of the same user."""
 Status = Literal["active", "revoked", "expired"]
 Scope = Literal[
     "sessions:read",
@@ -71,6 +73,8 @@ SKEW_MS: Final = 5 * SECOND
 """How far clocks of processes and servers may lie apart; beyond it the self-check says so."""
 MIN_IDLE_MS: Final = 5 * SECOND
 """The shortest idle timeout that a policy may have."""
+AT_LIMIT_STEP_MS: Final = 100
+"""How far apart stamps of activity lie for a user at the limit of sessions, where they decide an eviction."""
 RETRY_MS: Final = 10_000
 """After this time the worker looks whether a process died between two steps of a change."""
 
@@ -149,10 +153,15 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     ttl_since: int = 0
     duration: int = 30 * DAY
 
-    @property
-    def step(self) -> int:
-        """Activity is written at most once in this time: 1/60 of the idle timeout, a minute without one."""
-        return MINUTE if self.idle is None else max(1, min(MINUTE, self.idle // 60))
+    def step(self, session: Session) -> int:
+        """Activity is written at most once in this time: 1/60 of the idle timeout, a minute without one; finer at the
+        limit, where the time decides which session the next sign-in evicts."""
+        step = MINUTE if self.idle is None else max(1, min(MINUTE, self.idle // 60))
+        return min(step, AT_LIMIT_STEP_MS) if session.at_limit else step
+
+    def is_at_limit(self, size: int) -> bool:
+        """Whether the next sign-in of a user with `size` sessions has to choose one to evict."""
+        return not self.reject and size >= self.limit > 1
 
     def not_after(self, now: int) -> int:
         """Until when (epoch *seconds*) an access token issued up to `now` could still pass `exp`, whoever's clock."""
@@ -252,7 +261,10 @@ class SealedKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One session as the store keeps it."""
+    """One session as the store keeps it. `expires_at` is a whole second, so that answers and tokens show it exactly.
+
+    `at_limit`: the user has as many sessions as the policy allows, so the next sign-in evicts the least recently active.
+    """
 
     id: str
     tenant_id: str
@@ -270,7 +282,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] | None = None
     generation: int = 0
     ended_at: int | None = None
-    end_reason: Reason | None = None
+    end_reason: EndReason | None = None
+    at_limit: bool = False
 
     @property
     def created_at(self) -> int:

@@ -35,6 +35,7 @@ from app.errors import (
 from app.model import (
     HOUR,
     RETRY_MS,
+    SECOND,
     Reason,
     Rules,
     Session,
@@ -154,12 +155,12 @@ class Sessions:
         session = Session(
             id=new_session_id(tenant.id, new.user_id, now),
             tenant_id=tenant.id,
-            expires_at=now + rules.duration,
+            expires_at=(now + rules.duration) // SECOND * SECOND,
             last_active_at=now,
             **details,
         )
         created, first = await self._begin(session, rules, now, _asked(new), idempotency_key, by)
-        if created.session.end_reason is not None:
+        if _is_over(created.session, now):
             raise SessionEnded
         if created.session.generation:
             raise Conflict("The session that this call has made is in use already")
@@ -178,6 +179,8 @@ class Sessions:
         answer = await self._rotate(presented, tenant.rules, now)
         if answer.outcome == "missing" or answer.session is None:
             raise RefreshTokenInvalid
+        if answer.outcome == "expiring":
+            raise SessionExpired
         if answer.outcome in ("reused", "ended"):
             raise _why(answer.session)
         if answer.outcome == "ahead":
@@ -254,7 +257,7 @@ class Sessions:
         session = await self._store.update(tenant.id, session_id, changes, tenant.rules, now, by)
         if session is None:
             raise SessionNotFound
-        if session.end_reason is not None:
+        if _is_over(session, now):
             raise SessionEnded
         return await self._issue(session, tenant.rules, now, None)
 
@@ -297,11 +300,10 @@ class Sessions:
                 some = ids[first : first + _LOOKED_UP]
                 found = await asyncio.gather(*(self._store.get(tenant.id, sid, tenant.rules, now) for sid in some))
             living += [session for session in found if session is not None and session.end_reason is None]
-        step = tenant.rules.step
         touches = [
             Touch(session.id, tenant.id, session.user_id, now)
             for session in living
-            if now - session.last_active_at >= step
+            if now - session.last_active_at >= tenant.rules.step(session)
         ]
         if touches:
             await self._store.touch(touches, {tenant.id: tenant.rules}, now)
@@ -332,7 +334,7 @@ class Sessions:
         if session.end_reason == "expired":
             raise SessionExpired
         if session.end_reason is not None:
-            raise SessionRevoked(f"The session was ended: {session.end_reason}")
+            raise _revoked(session)
         self._activity.note(session, tenant.rules, now)
         return session
 
@@ -395,12 +397,20 @@ def _leads_to(session_id: str, tenant_id: str, user_id: str) -> bool:
     return is_session_id(session_id) and shard_in(session_id) == shard_of(tenant_id, user_id)
 
 
+def _is_over(session: Session, now: int) -> bool:
+    """Whether a session has ended, or expires within a second: too soon for anybody to use a token of it."""
+    return session.end_reason is not None or session.expires_at - now < SECOND
+
+
 def _why(session: Session) -> Problem:
     """The refusal that fits how a session ended."""
     if session.end_reason == "refresh_token_reused":
         return RefreshTokenReused()
     if session.end_reason == "expired":
         return SessionExpired()
-    if session.end_reason is None:
-        return SessionRevoked()  # so long ago that its tombstone has made room for others
-    return SessionRevoked(f"The session was ended: {session.end_reason}")
+    return _revoked(session)
+
+
+def _revoked(session: Session) -> SessionRevoked:
+    known = session.end_reason != "unknown"
+    return SessionRevoked(f"The session was ended: {session.end_reason}" if known else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from app.model import DAY, Session, new_session_id
+from app.model import DAY, SECOND, Session, new_session_id
 from app.store.base import Due, Rotation, SessionStore
 
 
@@ -14,8 +14,8 @@ def a_tenant() -> str:
 
 
 def a_session(tenant: str, now: int, user: str = "u1", life: int = 30 * DAY, **more: Any) -> Session:
-    sid = new_session_id(tenant, user, now)
-    return Session(id=sid, tenant_id=tenant, user_id=user, expires_at=now + life, last_active_at=now, **more)
+    sid, expires = new_session_id(tenant, user, now), (now + life) // SECOND * SECOND
+    return Session(id=sid, tenant_id=tenant, user_id=user, expires_at=expires, last_active_at=now, **more)
 
 
 async def all_due(store: SessionStore, at: int) -> list[Due]:

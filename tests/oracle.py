@@ -10,7 +10,7 @@ import msgspec
 
 from app.census import kind_of
 from app.errors import IdempotencyKeyReused, SessionEnded, SessionLimitReached
-from app.model import DAY, MINUTE, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
+from app.model import DAY, MINUTE, SECOND, Reason, Rules, Session, deadline, natural_end, new_session_id, shard_in
 from app.store.base import (
     Count,
     Created,
@@ -100,7 +100,10 @@ class OracleStore:
             return None
         if not row.ended and len(self._members(tenant_id, row.session.user_id)) > rules.limit:
             await self.evict(tenant_id, row.session.user_id, rules, now)
-        return self._judged(row, rules, now)
+        size = len(self._members(tenant_id, row.session.user_id))
+        session = self._judged(row, rules, now)
+        at_limit = session.end_reason is None and rules.is_at_limit(size)
+        return msgspec.structs.replace(session, at_limit=at_limit)
 
     async def history(self, tenant_id: str, session_id: str, rules: Rules, now: int) -> History | None:
         session = await self.get(tenant_id, session_id, rules, now)
@@ -150,6 +153,8 @@ class OracleStore:
         if len(self._members(rotation.tenant_id, rotation.user_id)) > rules.limit:
             await self.evict(rotation.tenant_id, rotation.user_id, rules, now)
             return await self.rotate(rotation, rules, now)
+        if row.session.expires_at - now < SECOND:
+            return Rotated(outcome="expiring", session=row.session)
         stored, presented = row.session.generation, rotation.generation
         seen = max(row.session.last_active_at, now)
         direct = presented == stored and rotation.digest == row.current

@@ -266,5 +266,5 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
             metadata=session.metadata or UNSET,
             current=UNSET if current is None else current,
             ended_at=UNSET if session.ended_at is None else rfc3339(session.ended_at),
-            end_reason=UNSET if session.end_reason is None else session.end_reason,
+            end_reason=UNSET if session.end_reason is None or session.end_reason == "unknown" else session.end_reason,
         )

@@ -40,10 +40,11 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     """`outcome`: `rotated`; `replayed`: derive the successor with `branch`, not with the proposed one;
     `ahead`: rotated, though the store had lost an earlier rotation; `fresh`: nothing has changed, propose the successor
     whose number follows the session's generation; `reused`: theft, the session has been ended by this call; `ended`: it
-    was over before; `missing`: no such session. The successor's number is the session's generation.
+    was over before; `expiring`: nothing has changed, less than a second is left, in which no token could be used;
+    `missing`: no such session. The successor's number is the session's generation.
     """
 
-    outcome: Literal["rotated", "replayed", "ahead", "fresh", "reused", "ended", "missing"]
+    outcome: Literal["rotated", "replayed", "ahead", "fresh", "reused", "ended", "expiring", "missing"]
     session: Session | None = None
     branch: bytes = b""
 
@@ -149,7 +150,8 @@ class SessionStore(Protocol):
     async def get(
         self, tenant_id: str, session_id: str, rules: Rules, now: int, user_id: str | None = None
     ) -> Session | None:
-        """One session, alive or a tombstone (`ended_at`, `end_reason`). With `user_id` one round trip."""
+        """One session, alive (with `at_limit`) or over (`end_reason`, and `ended_at` unless that is unknown). With
+        `user_id` one round trip."""
 
     async def history(self, tenant_id: str, session_id: str, rules: Rules, now: int) -> History | None:
         """What is known of one session's life."""

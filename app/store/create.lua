@@ -15,7 +15,10 @@ local cutoff, fingerprint = cutoff_of(where.cutoff, tenant), ARGV[14]
 local known = fingerprint ~= '' and redis.call('GET', KEYS[10])
 if known then return {'again', unpack(cjson.decode(known))} end
 if cutoff and created_ms(sid) <= cutoff then return {'cut', whole(cutoff)} end
-if redis.call('EXISTS', KEYS[1]) == 1 then return {'ok'} end
+if redis.call('EXISTS', KEYS[1]) == 1 then -- a repeat, whose first call was not answered: it may have ended since
+  if redis.call('ZSCORE', where.user, sid) then return {'ok'} end
+  return {'again', fingerprint, sid}
+end
 
 local over = redis.call('ZCARD', where.user) + 1 - limit
 local evicted = {}

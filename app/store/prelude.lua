@@ -1,7 +1,7 @@
 -- Stands in front of every script: the rule of life, and the one way a session ends.
 -- Times are milliseconds. A `where` table names the declared keys: user, ended, tenant, due, cutoff, events, counts, endings.
 
-local DAY, WEEK = 86400000, 604800000
+local SECOND, DAY, WEEK = 1000, 86400000, 604800000
 local LOOKS = 500 -- how many members one act looks at,
 local ENDS = 25 -- and how many it may end: some 1 ms, in which nobody else is served
 local TOMBSTONES_PER_USER = 1000
@@ -48,6 +48,13 @@ end
 -- idle 0: none. See `Rules` in app/model.py.
 local function rules_of(idle, cut, cut_at)
   return {idle = tonumber(idle), cut = tonumber(cut), cut_at = tonumber(cut_at)}
+end
+
+-- When a session expires, from the text in its hash; nil if there is none. Always a whole second, as answers and
+-- tokens show it: sessions created by earlier versions may have a fraction. The twin of session_of in record.py.
+local function expiry_of(text)
+  local ms = tonumber(text or '')
+  return ms and ms - ms % 1000
 end
 
 local function cutoff_of(key, tenant) return tonumber(redis.call('HGET', key, tenant) or '') end

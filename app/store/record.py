@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.model import REASONS, Rules, Session, natural_end
+from app.model import REASONS, SECOND, EndReason, Rules, Session, natural_end
 from app.store.base import History
 
 _PIECE: Final = 64
@@ -81,17 +81,18 @@ def session_of(
 ) -> Session:
     """The session from its hash, its score in the user's set and its score among the ended (either may be absent).
 
-    Raises `KeyError` if the hash is not a session's.
+    Without either it is over, and its tombstone has made room for later ones. Raises `KeyError` if the hash is not a
+    session's.
     """
     pairs = iter(flat)
     fields = dict(zip(pairs, pairs, strict=True))
     claims, metadata, mfa = joined(fields, b"claims"), joined(fields, b"meta"), fields.get(b"mfa")
-    ended_at, reason = (None, None) if ended in (None, b"") else divmod(int(float(ended)), 16)
+    ended_at, end_reason = _end_of(active, ended)
     return Session(
         id=session_id,
         tenant_id=joined(fields, b"tenant") or "",
         user_id=joined(fields, b"user") or "",
-        expires_at=int(fields[b"exp"]),
+        expires_at=int(fields[b"exp"]) // SECOND * SECOND,
         last_active_at=int(fields[b"act"]) if active in (None, b"") else int(float(active)),
         user_agent=joined(fields, b"ua"),
         ip_address=joined(fields, b"ip"),
@@ -104,8 +105,18 @@ def session_of(
         metadata=None if metadata is None else _json_decode(metadata),
         generation=int(fields[b"gen"]),
         ended_at=ended_at,
-        end_reason=None if reason is None else REASONS[reason],
+        end_reason=end_reason,
     )
+
+
+def _end_of(active: bytes | float | None, ended: bytes | float | None) -> tuple[int | None, EndReason | None]:
+    """When and why a session ended, from its score in the user's set and its score among the ended."""
+    if active not in (None, b""):
+        return None, None
+    if ended in (None, b""):
+        return None, "unknown"
+    at, code = divmod(int(float(ended)), 16)
+    return at, REASONS[code]
 
 
 def history_of(
@@ -150,11 +161,12 @@ def judged(
     rules: Rules,
     now: int,
 ) -> Session | None:
-    """The session as it is at `now`: alive only as a member of the user's set that time has not ended."""
-    if not flat or (active is None and ended is None):
+    """The session as it is at `now`, `None` if nothing is kept of it: alive only as a member of the user's set that time
+    has not ended."""
+    if not flat:
         return None
-    session = session_of(session_id, flat, active, None if active is not None else ended)
-    if active is None:
+    session = session_of(session_id, flat, active, ended)
+    if session.end_reason is not None:
         return session
     end = natural_end(session, rules, cutoff, now)
     return session if end is None else msgspec.structs.replace(session, ended_at=end[0], end_reason=end[1])

@@ -128,7 +128,12 @@ class RedisSessionStore:
         if active is None:
             tombstones = keyspace.ended(shard, tenant_id, user_id)
             ended = await self._wire.call(tombstones, "ZSCORE", tombstones, session_id)
-        return judged(session_id, flat, active, ended, _int(cutoff), rules, now)
+        session = judged(session_id, flat, active, ended, _int(cutoff), rules, now)
+        if session is None or (session.tenant_id, session.user_id) != (tenant_id, user_id):
+            return None
+        if session.end_reason is None and rules.is_at_limit(size):
+            return msgspec.structs.replace(session, at_limit=True)
+        return session
 
     async def history(self, tenant_id: str, session_id: str, rules: Rules, now: int) -> History | None:
         session = await self.get(tenant_id, session_id, rules, now)

@@ -9,7 +9,7 @@ local where = where_from(2)
 
 local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
 if not active then return 0 end
-local expires = tonumber(redis.call('HGET', KEYS[1], 'exp') or '')
+local expires = expiry_of(redis.call('HGET', KEYS[1], 'exp'))
 if expires then not_after = math.min(not_after, math.ceil(expires / 1000)) else expires = now end
 local at, reason = natural_end(sid, expires, active, rules, cutoff_of(where.cutoff, tenant), now)
 finish(where, sid, tenant, user, at or now, reason or ARGV[10], not_after, retention, not at and ARGV[11])

@@ -3,7 +3,7 @@
 -- KEYS session user ended tenant due cutoff events counts endings
 -- ARGV now retention tenant user sid idle cut cut_at not_after limit grace generation digest number successor branch
 -- Returns {outcome, branch, last active, ended score, hash} or {'over'} | {'missing'}; 'fresh': nothing has changed, the
--- successor's number is another
+-- successor's number is another; 'expiring': nothing has changed, less than a second is left, too little for a token
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local rules = rules_of(ARGV[6], ARGV[7], ARGV[8])
 local not_after, limit, grace = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -20,7 +20,7 @@ if not h[1] then return {'missing'} end
 local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
 if not active then return answer('ended') end
 
-local expires, stored = tonumber(h[1]), tonumber(h[2])
+local expires, stored = expiry_of(h[1]), tonumber(h[2])
 not_after = math.min(not_after, math.ceil(expires / 1000))
 local at, reason = natural_end(sid, expires, active, rules, cutoff_of(where.cutoff, tenant), now)
 if at then
@@ -29,6 +29,7 @@ if at then
   return answer('ended')
 end
 if redis.call('ZCARD', where.user) > limit then return {'over'} end
+if expires - now < SECOND then return answer('expiring') end
 
 local outcome
 if generation == stored and digest == h[3] then

@@ -30,14 +30,14 @@ for i = 0, (#KEYS - 5) / 4 - 1 do
   local k, a = 6 + 4 * i, 4 + 5 * #tenants + 4 * i
   local where = {user = KEYS[k + 1], ended = KEYS[k + 2], tenant = KEYS[k + 3], due = KEYS[1], cutoff = KEYS[2],
                  events = KEYS[3], counts = KEYS[4], endings = KEYS[5]}
-  local sid, user, tenant, expires = ARGV[a], ARGV[a + 1], tenants[tonumber(ARGV[a + 2])], tonumber(ARGV[a + 3])
+  local sid, user, tenant, expires = ARGV[a], ARGV[a + 1], tenants[tonumber(ARGV[a + 2])], expiry_of(ARGV[a + 3])
   local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
   if not active then
     bury(where, KEYS[k], sid)
   else
     local not_after = tenant.not_after
     local found = expires or redis.pcall('HGET', KEYS[k], 'exp') -- an error, of a key that is no hash, is a table
-    expires = type(found) ~= 'table' and tonumber(found or '')
+    expires = type(found) ~= 'table' and expiry_of(found)
     if expires then not_after = math.min(not_after, math.ceil(expires / 1000)) else expires = now end
     local at, reason = natural_end(sid, expires, active, tenant.rules, tenant.cutoff, now)
     if at then

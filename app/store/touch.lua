@@ -8,7 +8,7 @@ local alive = {}
 for i = 0, (#KEYS - 1) / 2 - 1 do
   local session, user, a = KEYS[2 + 2 * i], KEYS[3 + 2 * i], 2 + 6 * i
   local sid, seen = ARGV[a], tonumber(ARGV[a + 2])
-  local expires = tonumber(redis.call('HGET', session, 'exp') or '')
+  local expires = expiry_of(redis.call('HGET', session, 'exp'))
   local active = tonumber(redis.call('ZSCORE', user, sid) or '')
   if expires and active and not natural_end(sid, expires, active,
       rules_of(ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]), cutoff_of(KEYS[1], ARGV[a + 1]), now) then

@@ -1,3 +1,5 @@
+-- flags: allow-oom
+-- Works when memory is full: a change may take access away (a role, a second factor).
 -- Change what the next access tokens of a live session say, and tell those who verify locally.
 -- KEYS session user ended tenant due cutoff events counts endings
 -- ARGV now retention tenant user sid idle cut cut_at not_after drops, then as many fields to drop, then field value …
@@ -11,7 +13,7 @@ local function answer(outcome)
           redis.call('HGETALL', KEYS[1])}
 end
 
-local expires = tonumber(redis.call('HGET', KEYS[1], 'exp') or '')
+local expires = expiry_of(redis.call('HGET', KEYS[1], 'exp'))
 if not expires then return {'missing'} end
 local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
 if not active then return answer('ended') end

@@ -76,7 +76,7 @@ async def measure(count: int, *options: str) -> list[str]:
 
 async def stamp(stock: Stock, tenant: Tenant, made: list[Issued]) -> None:
     """Each session is seen in use once, a step after it was made, in batches as a busy process writes them."""
-    now = now_ms() + tenant.rules.step + 1_000
+    now = now_ms() + tenant.rules.step(made[0].session) + 1_000
     for first in range(0, len(made), STAMPED_AT_ONCE):
         some = made[first : first + STAMPED_AT_ONCE]
         touches = [Touch(one.session.id, tenant.id, one.session.user_id, now) for one in some]

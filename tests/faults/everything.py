@@ -22,6 +22,7 @@ _PARTS: Final[dict[str, list[tuple[list[str], dict[str, str]]]]] = {
             _MODEL,
             {
                 "MODEL_CALLS_VALKEY": "78000",
+                "MODEL_CALLS_FEW_TOMBSTONES": "20000",
                 "MODEL_CALLS_CLUSTER": "20000",
                 "MODEL_CALLS_ORACLE": "10000",
                 "MODEL_CALLS_HTTP": "3000",

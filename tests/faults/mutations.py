@@ -23,9 +23,15 @@ ROOT: Final = Path(__file__).parent.parent.parent
 _CHECKS: Final = {
     "contract": ["tests/store", "-k", "valkey and not races and not repair"],
     "repair": ["tests/store/test_repair.py", "-k", "valkey"],
-    "use cases": ["tests/test_sessions.py", "tests/test_events.py", "-k", "single or valkey"],
+    "use cases": [
+        "tests/test_sessions.py",
+        "tests/test_last_moments.py",
+        "tests/test_events.py",
+        "-k",
+        "single or valkey",
+    ],
     "tokens": ["tests/test_tokens.py", "tests/test_lost_rotations.py"],
-    "model": ["tests/model", "-k", "valkey"],
+    "model": ["tests/model", "-k", "valkey or few_tombstones"],
     "races": ["tests/store/test_races.py", "-k", "valkey"],
     "wire": [
         "tests/test_faults.py",

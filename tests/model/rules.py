@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
 MOST = 10_000
+AT_LIMIT_STEP = 100
 
 
 @dataclass
@@ -97,13 +98,15 @@ class Model:
         return len(self.of(user)) >= (self.limit or MOST)
 
     def refresh(self, one: Held, token: str) -> str:
-        """`rotate`, `replay`, or why not."""
+        """`rotate`, `replay`, or why not; `expiring`: too little time is left to use a token."""
         if not one.recorded and not self.dead(one):
             self.trim(one.user)
         if self.dead(one):
             if not one.recorded:
                 self.end(one, "")
             return "ended"
+        if one.expires - self.now < SECOND:
+            return "expiring"
         if token not in (one.current, one.parent):
             self.end(one, "refresh_token_reused")
             return "reused"
@@ -121,6 +124,8 @@ class Model:
         if self.dead(one):
             return False
         step = 60 * SECOND if self.idle is None else min(60 * SECOND, self.idle // 60)
+        if self.limit is not None and self.limit > 1 and not self.reject and len(self.of(one.user)) >= self.limit:
+            step = min(step, AT_LIMIT_STEP)
         if self.now - one.active >= step:
             one.active = self.now
         return True

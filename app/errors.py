@@ -275,6 +275,10 @@ class StoreUnavailable(Problem):
     )
 
 
+class WritesRefused(StoreUnavailable):
+    """Every server of the store answers, and at least one takes no writes; `detail` says why."""
+
+
 class Unreadable(Exception):
     """Something in the store is not what it should be: of another type, or not to be decoded. Only damage from outside
     makes it so, and the repair pass sees to what it can."""

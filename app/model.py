@@ -263,7 +263,7 @@ class SealedKey(msgspec.Struct, frozen=True, kw_only=True):
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One session as the store keeps it. `expires_at` is a whole second, so that answers and tokens show it exactly.
 
-    `at_limit`: the user has as many sessions as the policy allows, so the next sign-in evicts the least recently active.
+    `at_limit`: the user has as many sessions as the policy allows: the next sign-in evicts the least recently active.
     """
 
     id: str

@@ -22,7 +22,7 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from app.clock import Clock, uptime_ms
-from app.log import set_up
+from app.log import Lasting, set_up
 from app.model import SECOND
 from app.runtime import now_ms, open_runtime
 from app.selfcheck import check, self_check, warn_of_unknown
@@ -46,6 +46,7 @@ _NICE: Final = 10
 """On a machine that both share, the API comes first."""
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
 _LOOK_S: Final = 1.0
+_URGENT: Final = (patient(sweep), patient(apply_policies))
 _log = logging.getLogger("worker")
 
 
@@ -106,20 +107,49 @@ async def run(settings: Settings, checked: bool) -> None:
     clock = Clock(now_ms, uptime_ms)
     async with open_runtime(settings, clock) as runtime, clock.compared_with(runtime.registry.clock):
         ctx = {"runtime": runtime, "sweeping": asyncio.Lock(), "walking": asyncio.Lock(), "counting": asyncio.Lock()}
-        failures = 0
+        failures, fault, urgent = 0, Lasting(), _Urgent(ctx)
         while not stop.is_set():
             checked = checked or await check(settings)
             if not checked:
                 continue
-            _log.info("working")
+            if not failures:
+                _log.info("working")
             began = loop.time()
             error = await _one_life(settings, ctx, stop)
             if error is not None:
                 failures = 0 if loop.time() - began > 30 else failures + 1
-                away = where(settings.arq_redis_url or settings.redis_url)
-                _log.warning("the queue at %s is away (%s); trying again", away, type(error).__name__)
-                pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
-                await _wait(stop.wait(), pause)
+                if times := fault.came(loop.time()):
+                    away, cause = where(settings.arq_redis_url or settings.redis_url), type(error).__name__
+                    _log.warning("the queue at %s is away (%s, %d ×); sweeping without it", away, cause, times)
+                urgent.tick()
+                await _wait(stop.wait(), _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+        await urgent.close()
+
+
+class _Urgent:
+    """Runs the jobs that must not wait while the queue fails. A server whose memory is full refuses arq's ticks, though
+    not what these jobs write: ends are recorded and announced all the same. A job still running is not begun again."""
+
+    def __init__(self, ctx: dict[str, Any]) -> None:
+        self._ctx = ctx
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def tick(self) -> None:
+        """Begin each job once."""
+        for job in _URGENT:
+            task = asyncio.create_task(job(self._ctx))
+            self._running.add(task)
+            task.add_done_callback(self._done)
+
+    async def close(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a job that ran without the queue failed", exc_info=error)
 
 
 async def _one_life(settings: Settings, ctx: dict[str, Any], stop: asyncio.Event) -> BaseException | None:

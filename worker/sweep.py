@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any, Final
 
+from app.errors import WritesRefused
 from app.model import SKEW_MS
 from app.runtime import Runtime
 
@@ -20,6 +22,8 @@ async def sweep(ctx: dict[str, Any]) -> int:
     """
     runtime: Runtime = ctx["runtime"]
     await runtime.upkeep.beat(runtime.clock())
+    with suppress(WritesRefused):  # has been logged; sweeping goes on
+        await runtime.registry.check()
     lock: asyncio.Lock = ctx["sweeping"]
     if lock.locked():
         return 0

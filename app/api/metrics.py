@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -33,6 +33,11 @@ class Metrics:
             "Refresh tokens and cursors that were newer than the store: it has lost writes",
             registry=self._registry,
         )
+        self._refused = Gauge(
+            "hellojohn_store_refuses_writes",
+            "1 while a server of the store refuses writes, for example because its memory is full",
+            registry=self._registry,
+        )
         self._repaired = _Repaired()
         self._registry.register(self._repaired)
 
@@ -45,6 +50,10 @@ class Metrics:
     def repaired(self, damages: dict[str, int]) -> None:
         """What repair passes have mended, ever, as the store has counted it."""
         self._repaired.damages = damages
+
+    def refuses_writes(self, refuses: bool) -> None:
+        """Whether a server of the store does, as of now."""
+        self._refused.set(refuses)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

@@ -15,7 +15,7 @@ from app.api.operation import Operation
 from app.api.problems import PAGE
 from app.api.sides import ADMIN
 from app.api.views import Health, Jwks, ServerMetadata
-from app.errors import StoreUnavailable, catalogue
+from app.errors import StoreUnavailable, WritesRefused, catalogue
 from app.model import SKEW_MS
 
 _CORS: Final = (b"access-control-allow-origin", b"*")
@@ -58,9 +58,9 @@ async def livez(call: Call) -> Health:
 
 
 async def readyz(call: Call) -> Health:
-    """Raises `StoreUnavailable` unless every primary of the store answers and can be written to, while this process's
-    clock is more than five seconds off, for it would end sessions too early, and once it has been asked to end: send it
-    nothing new."""
+    """Raises `StoreUnavailable` unless every primary of the store answers, and `WritesRefused` unless each takes
+    writes; also while this process's clock is more than five seconds off, for it would end sessions too early; and once the process
+    has been asked to end: send it nothing new."""
     if call.context.site.closing:
         raise StoreUnavailable("this process is ending")
     await call.runtime.registry.check()
@@ -72,8 +72,14 @@ async def readyz(call: Call) -> Health:
 async def metrics(call: Call) -> Reply:
     """Also while the store is away; what it counts is then as it last was."""
     found = call.context.site.metrics
+    registry = call.runtime.registry
     with suppress(StoreUnavailable):
-        found.repaired(await call.runtime.registry.repaired())
+        found.repaired(await registry.repaired())
+        try:
+            await registry.check()
+            found.refuses_writes(False)
+        except WritesRefused:
+            found.refuses_writes(True)
     return Reply(found.text(), found.media_type)
 
 

@@ -15,6 +15,7 @@ from app.model import HOUR, Rules, Session, shard_in, shard_of
 from app.store import keyspace
 from app.store.base import Due, Rotation, Touch
 from app.store.due import DueIndex
+from app.store.essential import write_when_full
 from app.store.record import Field
 from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
@@ -112,7 +113,8 @@ class Acts:
         """What nobody can settle must keep neither the sweep nor a script on the user's set from the rest."""
         keys = [keyspace.due(shard_in(item.session_id)) for item in due]
         ids = [item.session_id for item in due]
-        await asyncio.gather(*(self._wire.call(k, "ZADD", k, at, sid) for k, sid in zip(keys, ids, strict=True)))
+        pairs = zip(keys, ids, strict=True)
+        await asyncio.gather(*(write_when_full(self._wire, key, "ZADD", at, sid) for key, sid in pairs))
 
     async def settle(self, tenant_id: str, user_id: str, sids: list[bytes], rules: Rules, now: int) -> None:
         """Sweep what a script on a user's set was in doubt about."""

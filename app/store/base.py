@@ -302,7 +302,8 @@ class Registry(Protocol):
         """What repair passes have mended, ever, by name."""
 
     async def check(self) -> None:
-        """Raises `StoreUnavailable` unless every primary answers and can be written to."""
+        """Raises `StoreUnavailable` unless every primary answers, `WritesRefused` unless each takes writes. Logs when
+        that begins, once a minute while it lasts, and when it is over."""
 
     async def clock(self) -> int:
         """The store's own time in milliseconds."""

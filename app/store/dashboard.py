@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from app.store import keyspace
+from app.store.essential import write_when_full
 from app.store.wire import Wire
 
 MAX_SIGNED_IN: Final = 20
@@ -20,8 +21,8 @@ class DashboardSessions:
     async def put(self, name: str, credential: str, record: bytes, now: int, idle: int, life: int) -> None:
         """A new record for `idle`, in the credential's index for `life`."""
         key, index = keyspace.dashboard(name), keyspace.dashboard_index(credential)
-        await self._wire.call(key, "SET", key, record, "PX", idle)
-        await self._wire.call(index, "ZADD", index, now, name)
+        await write_when_full(self._wire, key, "SET", record, "PX", idle)
+        await write_when_full(self._wire, index, "ZADD", now, name)
         await self._wire.call(index, "PEXPIRE", index, life)
         names = [name.decode() for name in await self._wire.call(index, "ZRANGE", index, 0, -1)]
         if len(names) > MAX_SIGNED_IN:
@@ -37,7 +38,7 @@ class DashboardSessions:
     async def keep(self, name: str, record: bytes, idle: int) -> None:
         """Write a record anew, for `idle` more. One that is gone stays gone."""
         key = keyspace.dashboard(name)
-        await self._wire.call(key, "SET", key, record, "PX", idle, "XX")
+        await write_when_full(self._wire, key, "SET", record, "PX", idle, "XX")
 
     async def drop(self, name: str, credential: str) -> None:
         """Repeatable."""

@@ -9,7 +9,8 @@ from app.store.wire import Script, Wire
 
 _SPEND: Final = Script.of(
     "spend",
-    """-- The generic cell rate algorithm (ITU-T I.371): a bucket is the time at which it will be full again.
+    """-- flags: allow-oom
+-- The generic cell rate algorithm (ITU-T I.371): a bucket is the time at which it will be full again.
 -- KEYS bucket · ARGV microseconds that the calls take to come back · returns microseconds until the bucket is full
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]

@@ -161,8 +161,8 @@ def judged(
     rules: Rules,
     now: int,
 ) -> Session | None:
-    """The session as it is at `now`, `None` if nothing is kept of it: alive only as a member of the user's set that time
-    has not ended."""
+    """The session as it is at `now`, or `None` if nothing is kept of it. It is alive only as a member of the user's set
+    that time has not ended."""
     if not flat:
         return None
     session = session_of(session_id, flat, active, ended)

@@ -11,9 +11,11 @@ from typing import Final
 
 import msgspec
 
-from app.errors import ApiKeyNotFound, Conflict, StoreUnavailable, Unreadable
+from app.errors import ApiKeyNotFound, Conflict, Unreadable, WritesRefused
+from app.log import Lasting
 from app.model import ApiKey, SealedKey, Tenant
 from app.store import keyspace
+from app.store.essential import check_writes, write_when_full
 from app.store.wire import Script, Wire
 
 _MARKS: Final = 1_000
@@ -25,7 +27,9 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 _PUT_TENANT: Final = Script.of(
     "put_tenant",
-    """-- Write a tenant if nobody else did since it was read. KEYS tenant · ARGV seen version, new version, record
+    """-- flags: allow-oom
+-- Write a tenant if nobody else did since it was read. Also when memory is full: a policy or a deletion may end access.
+-- KEYS tenant · ARGV seen version, new version, record
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
 if version ~= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'record', ARGV[3])
@@ -33,14 +37,16 @@ return 1""",
 )
 _REPLACE: Final = Script.of(
     "replace",
-    """-- Write a string if it still is what was seen. KEYS string · ARGV seen, new
+    """-- flags: allow-oom
+-- Write a string if it still is what was seen. KEYS string · ARGV seen, new
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1""",
 )
 _PUT_KEYS: Final = Script.of(
     "put_keys",
-    """-- Replace the ring of signing keys if it still is what was seen. KEYS keys · ARGV how many, seen…, kid record…
+    """-- flags: allow-oom
+-- Replace the ring of signing keys if it still is what was seen. KEYS keys · ARGV how many, seen…, kid record…
 local seen = tonumber(ARGV[1])
 if redis.call('HLEN', KEYS[1]) ~= seen then return 0 end
 for i = 2, 1 + seen do
@@ -55,6 +61,7 @@ return 1""",
 class RedisRegistry:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._refused, self._refusing = Lasting(), False
         self._tenant = msgspec.msgpack.Decoder(Tenant).decode
         self._key = msgspec.msgpack.Decoder(ApiKey).decode
         self._sealed = msgspec.msgpack.Decoder(SealedKey).decode
@@ -149,7 +156,7 @@ class RedisRegistry:
 
     async def mark_pending(self, tenant_id: str, at: int) -> None:
         mark = f"{tenant_id} {secrets.token_hex(8)}"
-        await self._wire.call(keyspace.PENDING, "ZADD", keyspace.PENDING, at, mark)
+        await write_when_full(self._wire, keyspace.PENDING, "ZADD", at, mark)
 
     async def pending(self, now: int) -> dict[str, list[str]]:
         key = keyspace.PENDING
@@ -163,16 +170,23 @@ class RedisRegistry:
 
     async def add_repaired(self, damages: Counter[str]) -> None:
         key = keyspace.REPAIRED
-        await asyncio.gather(*(self._wire.call(key, "HINCRBY", key, name, count) for name, count in damages.items()))
+        await asyncio.gather(*(write_when_full(self._wire, key, "HINCRBY", *found) for found in damages.items()))
 
     async def repaired(self) -> dict[str, int]:
         flat = await self._wire.call(keyspace.REPAIRED, "HGETALL", keyspace.REPAIRED)
         return {name.decode(): int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
 
     async def check(self) -> None:
-        for role in await self._wire.each("ROLE"):
-            if role[0] != b"master":
-                raise StoreUnavailable("a server of the store is a replica")
+        try:
+            await check_writes(self._wire)
+        except WritesRefused as error:
+            if self._refused.came(asyncio.get_running_loop().time()):
+                _log.error("%s; sign-ins are refused, ending and verifying sessions goes on", error.detail)
+            self._refusing = True
+            raise
+        if self._refusing:
+            _log.warning("the store takes writes again")
+            self._refused, self._refusing = Lasting(), False
 
     async def clock(self) -> int:
         seconds, micros = await self._wire.call(keyspace.TENANTS, "TIME")

@@ -15,8 +15,9 @@ import msgspec
 from app.model import DAY, HOUR, MINUTE
 from app.store import keyspace
 from app.store.base import Count
+from app.store.essential import write_when_full
 from app.store.hold import Hold
-from app.store.wire import Command, Script, Wire
+from app.store.wire import Script, Wire
 
 EVERYONE: Final = "all"
 """In place of a tenant's id: the whole deployment."""
@@ -110,8 +111,9 @@ class Statistics:
     async def put_living(self, name: str, living: Counter[int]) -> None:
         key = keyspace.living(name)
         flat = [part for pair in living.items() for part in pair]
-        commands: list[Command] = [("UNLINK", key)]
-        await self._wire.batch(key, [*commands, ("HSET", key, *flat)] if flat else commands)
+        await self._wire.call(key, "UNLINK", key)
+        if flat:
+            await write_when_full(self._wire, key, "HSET", *flat)
 
     async def by_minute(self, name: str, minutes: range) -> Happened:
         """Kept for two hours."""
@@ -135,7 +137,7 @@ class Statistics:
     async def note_worker(self, **at: int) -> None:
         """Put down some of `WorkerReport`."""
         flat = [part for pair in at.items() for part in pair]
-        await self._wire.call(keyspace.WORKER, "HSET", keyspace.WORKER, *flat)
+        await write_when_full(self._wire, keyspace.WORKER, "HSET", *flat)
 
     async def worker(self) -> WorkerReport:
         said: dict[str, Any] = {name: int(number) for name, number in await self._pairs(keyspace.WORKER)}

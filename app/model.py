@@ -84,6 +84,10 @@ _BASE32HEX: Final = str.maketrans(CROCKFORD, "0123456789abcdefghijklmnopqrstuv")
 _SESSION_ID: Final = re.compile(f"ses_0[{CROCKFORD}]{{25}}").fullmatch
 
 
+DESCRIBES_CALLER: Final = frozenset({"user_agent", "ip_address", "country", "device_type"})
+"""Fields of requests that only describe the caller: a repeat from another network asks for the same."""
+
+
 def shard_of(tenant_id: str, user_id: str) -> int:
     """The virtual shard (0-1023) where everything of one user lives. Frozen: stored ids depend on it."""
     digest = blake2b(f"{tenant_id}\0{user_id}".encode(), digest_size=2).digest()
@@ -244,7 +248,8 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
 
     def lives(self, now: int) -> bool:
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+        """Until `expires_at` as it is shown, in whole seconds."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at // SECOND * SECOND)
 
     def may(self, scope: Scope | None) -> bool:
         return scope is None or self.scopes is None or scope in self.scopes

@@ -53,7 +53,8 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expires_at(self) -> int:
-        return self.signed_in_at + LIFE_MS
+        """In whole seconds, as it is shown."""
+        return (self.signed_in_at + LIFE_MS) // SECOND * SECOND
 
     @property
     def idle_until(self) -> int:
@@ -61,7 +62,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fresh_until(self) -> int:
-        return self.proven_at + FRESH_MS
+        return (self.proven_at + FRESH_MS) // SECOND * SECOND
 
 
 class _Record(msgspec.Struct, frozen=True):

@@ -32,18 +32,19 @@ class Replays:
         self._seals = [AESGCM(key) for key in keys]
 
     async def once(
-        self, scope: tuple[str, ...], asked: bytes, keep_ms: int, act: Callable[[], Awaitable[bytes]]
+        self, scope: tuple[str, ...], asked: tuple[bytes, ...], keep_ms: int, act: Callable[[], Awaitable[bytes]]
     ) -> bytes:
         """What `act` answers, or what it answered when it was called for the same `scope` less than `keep_ms` ago.
 
-        Raises `IdempotencyKeyReused` if `asked` was another then, `Conflict` while the first call is under way. A call
+        `asked`: what the call asks for, then the same in forms that earlier versions stored. Raises
+        `IdempotencyKeyReused` if it was none of them then, `Conflict` while the first call is under way. A call
         that failed is not remembered, so `act` must bear repeating where the store did not say what came of it; if its
         process died, it may be made again ten seconds later.
         """
-        name, fingerprint = _digest("\0".join(scope).encode()).hex(), _digest(asked)
+        name, fingerprint = _digest("\0".join(scope).encode()).hex(), _digest(asked[0])
         claim = self._store.claim(name, fingerprint)
         if not await claim.take():
-            return self._first(name, fingerprint, await self._store.get(name))
+            return self._first(name, [_digest(form) for form in asked], await self._store.get(name))
         async with claim.kept():
             try:
                 answer = await act()
@@ -56,11 +57,12 @@ class Replays:
             await claim.turn(fingerprint + nonce + sealed, keep_ms)
         return answer
 
-    def _first(self, name: str, fingerprint: bytes, kept: bytes | None) -> bytes:
-        if kept is not None and kept[:_PRINT_BYTES] != fingerprint:
+    def _first(self, name: str, fingerprints: list[bytes], kept: bytes | None) -> bytes:
+        if kept is not None and kept[:_PRINT_BYTES] not in fingerprints:
             raise IdempotencyKeyReused
         if kept is None or len(kept) == _CLAIM_BYTES:
             raise Conflict("A call with this Idempotency-Key is under way")
+        fingerprint = kept[:_PRINT_BYTES]
         nonce, sealed = kept[_PRINT_BYTES:][:_NONCE_BYTES], kept[_PRINT_BYTES + _NONCE_BYTES :]
         for seal in self._seals:
             with suppress(InvalidTag):

@@ -33,6 +33,7 @@ from app.errors import (
     ValidationError,
 )
 from app.model import (
+    DESCRIBES_CALLER,
     HOUR,
     RETRY_MS,
     SECOND,
@@ -159,7 +160,7 @@ class Sessions:
             last_active_at=now,
             **details,
         )
-        created, first = await self._begin(session, rules, now, _asked(new), idempotency_key, by)
+        created, first = await self._begin(session, new, rules, now, idempotency_key, by)
         if _is_over(created.session, now):
             raise SessionEnded
         if created.session.generation:
@@ -339,15 +340,17 @@ class Sessions:
         return session
 
     async def _begin(
-        self, session: Session, rules: Rules, now: int, asked: str, idempotency_key: str | None, by: str
+        self, session: Session, new: NewSession, rules: Rules, now: int, idempotency_key: str | None, by: str
     ) -> tuple[Created, str]:
         """The session in the store, and its first refresh token: under the secret that an earlier call with the same
         key was made under, if there was one."""
         name = idempotency_key and f"{session.tenant_id}\0{session.user_id}\0{idempotency_key}"
+        asked, whole = _asked(new), msgspec.json.encode(new, order="deterministic").decode()
         owner = session.tenant_id, session.user_id
         for under in self._refresh.unders:
             secret, digest = self._refresh.start(name, under)
-            once = Once(_hashed(idempotency_key), _hashed(asked + digest.hex())) if idempotency_key else None
+            prints = [_hashed(text + digest.hex()) for text in (asked, whole)]
+            once = Once(_hashed(idempotency_key), *prints) if idempotency_key else None
             with suppress(IdempotencyKeyReused):
                 created = await self._store.create(session, digest, rules, now, once, by)
                 return created, self._refresh.first(created.session.id, *owner, secret, under)
@@ -386,7 +389,9 @@ class Sessions:
 
 
 def _asked(new: NewSession) -> str:
-    return msgspec.json.encode(new, order="deterministic").decode()
+    """The part of a request that a repeat under the same idempotency key must have in common."""
+    same = msgspec.structs.replace(new, **dict.fromkeys(DESCRIBES_CALLER))
+    return msgspec.json.encode(same, order="deterministic").decode()
 
 
 def _hashed(text: str) -> str:

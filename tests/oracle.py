@@ -62,7 +62,7 @@ class OracleStore:
         name = (session.tenant_id, session.user_id, once.key if once else "")
         if once is not None and name in self._once and now < self._once[name][2] + DAY:
             fingerprint, made, _ = self._once[name]
-            if fingerprint != once.fingerprint:
+            if fingerprint not in (once.fingerprint, once.legacy):
                 raise IdempotencyKeyReused
             found = await self.get(session.tenant_id, made.session.id, rules, now)
             if found is None:
@@ -79,7 +79,7 @@ class OracleStore:
             sid = new_session_id(session.tenant_id, session.user_id, cutoff + 1)
             session = msgspec.structs.replace(session, id=sid)
         if session.id in self._rows:
-            return Created(session=session)
+            return Created(session=self._judged(self._rows[session.id], rules, now))
         living = self._members(session.tenant_id, session.user_id)
         if len(living) >= rules.limit:
             living = self._settled(session.tenant_id, session.user_id, rules, now)

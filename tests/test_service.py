@@ -212,6 +212,9 @@ def test_a_sign_in_may_be_repeated_under_its_idempotency_key(backend: Backend) -
         assert answer.json()["refresh_token"] == made["refresh_token"]
     assert sign_in("k-2").json()["session"]["id"] != made["session"]["id"]
     assert sign_in("k-1", role="owner").json()["code"] == "idempotency_key_reused"
+    elsewhere = {"ip_address": "203.0.113.7", "country": "DE", "user_agent": "another", "device_type": "mobile"}
+    again = sign_in("k-1", **elsewhere)
+    assert (again.status_code, again.json()["session"]["id"]) == (201, made["session"]["id"])
     for bad in ("", "x" * 256, "a b", '"'):
         assert sign_in(bad).json()["code"] == "malformed_request"
     assert backend.refresh(made["refresh_token"]).status_code == 200

@@ -41,7 +41,7 @@ from app.errors import (
     UriTooLong,
     ValidationError,
 )
-from app.model import Scope
+from app.model import DESCRIBES_CALLER, Scope
 from app.quotas import CallClass
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -154,7 +154,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     async def _once(self, call: Call, raw: bytes) -> Any:
         """The handler's answer, or with an `Idempotency-Key` the one that this API key got before. The draft's §2.2
-        leaves it to us what two requests must have in common to be the same: here, the bytes of their bodies."""
+        leaves it to us what two requests must have in common to be the same: here, what their bodies ask for. What only
+        describes the caller, the order of members and white space may differ."""
         key, named = call.caller.key, idempotency_key(call.context.headers)
         if key is None or named is None:
             return await self.handler(call)
@@ -163,7 +164,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             return _encode(await self.handler(call))
 
         scope = (key.tenant_id, key.id, self.name, named)
-        return Reply(await call.runtime.replays.once(scope, raw, self.kept_ms, act), status=self.status)
+        asked = (_asked(call.body), raw)  # earlier versions compared the bytes
+        return Reply(await call.runtime.replays.once(scope, asked, self.kept_ms, act), status=self.status)
 
     def _reply(self, answer: Any) -> Reply:
         if isinstance(answer, Reply):
@@ -182,6 +184,13 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
                 there = f"there are {', '.join(known)}" if known else "this call takes none"
                 raise MalformedRequest(f"No such query parameter; {there}", field=strict_json.shown(name))
         return None if self.query is None else strict_json.shaped(values, self.query)
+
+
+def _asked(body: Any) -> bytes:
+    """What a body asks for, the same for each way to write it."""
+    members: dict[str, Any] = msgspec.to_builtins(body)
+    same = {name: value for name, value in members.items() if name not in DESCRIBES_CALLER}
+    return msgspec.json.encode(same, order="deterministic")
 
 
 class Resource:

@@ -58,9 +58,10 @@ async def livez(call: Call) -> Health:
 
 
 async def readyz(call: Call) -> Health:
-    """Raises `StoreUnavailable` unless every primary of the store answers, and `WritesRefused` unless each takes
-    writes; also while this process's clock is more than five seconds off, for it would end sessions too early; and once the process
-    has been asked to end: send it nothing new."""
+    """Raises `StoreUnavailable` unless every primary of the store answers, `WritesRefused` unless each takes writes.
+
+    Also raises it while this process's clock is more than five seconds off, for it would end sessions too early, and
+    once the process has been asked to end: send it nothing new."""
     if call.context.site.closing:
         raise StoreUnavailable("this process is ending")
     await call.runtime.registry.check()

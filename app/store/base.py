@@ -50,10 +50,12 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Once(msgspec.Struct, frozen=True):
-    """A call that its caller may have to repeat: `key` names it, `fingerprint` is of what it asks for. Digests both."""
+    """A call that its caller may have to repeat: `key` names it, `fingerprint` is of what it asks for, `legacy` is the
+    fingerprint that earlier versions stored. All are digests."""
 
     key: str
     fingerprint: str
+    legacy: str = ""
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,7 +95,7 @@ class RedisSessionStore:
     async def _created(self, session: Session, rules: Rules, now: int, once: Once, earlier: list[bytes]) -> Created:
         """What an earlier call has made, as it is now."""
         fingerprint, sid, *evicted = (part.decode() for part in earlier)
-        if fingerprint != once.fingerprint:
+        if fingerprint not in (once.fingerprint, once.legacy):
             raise IdempotencyKeyReused
         found = await self.get(session.tenant_id, sid, rules, now, session.user_id)
         if found is None:

@@ -110,6 +110,25 @@ async def test_a_session_of_thirty_days_lives_to_the_last_millisecond(
     assert over is not None and (over.status, over.ended_at) == ("expired", session.expires_at)
 
 
+async def test_a_repeat_is_known_by_the_fingerprint_of_an_earlier_version(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(), now, Once("key", "as stored by the version before"))
+    repeated = Once("key", "new form", "as stored by the version before")
+    again = await store.create(a_session(tenant, now + 1), DIGEST, Rules(), now + 1, repeated)
+    assert again.session.id == session.id
+
+
+async def test_a_repeat_of_an_unanswered_call_says_that_its_session_has_ended(
+    store: SessionStore, tenant: str, now: int
+) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, DIGEST, Rules(), now)
+    assert await store.revoke(tenant, session.id, "signed_out", Rules(), now)
+    assert (await store.create(session, DIGEST, Rules(), now)).session.end_reason == "signed_out"
+
+
 async def test_a_repeated_call_makes_one_session(
     store: SessionStore, tenant: str, now: int, announced: Announced
 ) -> None:

@@ -277,6 +277,21 @@ class Sessions:
         await self.get(tenant, session_id, now)
         return False
 
+    async def sign_out(self, refresh_token: str, now: int) -> None:
+        """End the session of a refresh token that this deployment made; repeatable. Raises `RefreshTokenInvalid`."""
+        presented = self._refresh.parse(refresh_token)
+        with suppress(TenantNotFound):  # of a deleted tenant no session lives
+            tenant = await self._tenants.get(presented.tenant_id, now)
+            await self._store.sign_out(self._refresh.propose(presented), tenant.rules, now)
+
+    async def sign_out_by_access_token(self, access_token: str, now: int) -> None:
+        """End the session of a genuine access token, also of one that is past its `exp`; repeatable. Raises
+        `InvalidToken`."""
+        claims = await self._access.read(access_token, now, None, expired_too=True)
+        with suppress(TenantNotFound, SessionNotFound):
+            tenant = await self._tenants.get(claims["tenant_id"], now)
+            await self.revoke(tenant, claims["session_id"], "signed_out", now, "user")
+
     async def revoke_user(
         self, tenant: Tenant, user_id: str, except_id: str | None, reason: Reason, now: int, by: str = ""
     ) -> list[str]:

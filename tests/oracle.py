@@ -180,6 +180,17 @@ class OracleStore:
         self._finish(row, now, reason, by)
         return True
 
+    async def sign_out(self, presented: Rotation, rules: Rules, now: int) -> bool:
+        row = self._rows.get(presented.session_id)
+        if row is None or row.session.tenant_id != presented.tenant_id or self._end_if_due(row, rules, now):
+            return False
+        stored, generation = row.session.generation, presented.generation
+        current = generation == stored and presented.digest == row.current
+        parent = generation < stored and presented.digest == row.parent
+        good = current or parent or generation > stored
+        self._finish(row, now, "signed_out" if good else "refresh_token_reused", "user")
+        return True
+
     async def revoke_user(
         self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int, by: str = ""
     ) -> list[str]:

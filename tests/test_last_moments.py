@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.errors import SessionEnded, SessionExpired, SessionRevoked
-from app.model import DAY, MINUTE, SECOND, Session, Tenant, shard_in
+from app.errors import InvalidToken, RefreshTokenInvalid, SessionEnded, SessionExpired, SessionRevoked
+from app.model import DAY, HOUR, MINUTE, SECOND, Session, Tenant, shard_in
 from app.runtime import Runtime, now_ms, open_runtime
 from app.sessions import Issued, NewSession
 from app.store import keyspace
@@ -155,3 +155,29 @@ async def test_below_the_limit_a_use_costs_no_write(runtime: Runtime, tenant: Te
     assert (await runtime.sessions.verify(tenant, now + 900, token=issued.access_token)).valid
     await runtime.sessions.flush()
     assert (await runtime.sessions.get(tenant, issued.session.id, now + 901)).last_active_at == now
+
+
+async def test_a_refresh_token_signs_out_also_when_it_has_expired(runtime: Runtime, tenant: Tenant) -> None:
+    issued = await sign_in(runtime, tenant, now_ms())
+    assert issued.refresh_token is not None
+    later = issued.session.expires_at + MINUTE
+    for _ in range(2):
+        await runtime.sessions.sign_out(issued.refresh_token, later)
+    assert (await runtime.sessions.get(tenant, issued.session.id, later)).end_reason == "expired"
+    with pytest.raises(RefreshTokenInvalid):
+        await runtime.sessions.sign_out(issued.refresh_token[:-1] + "A", later)
+    await runtime.tenants.delete(tenant.id, now_ms())
+    await runtime.sessions.sign_out(issued.refresh_token, now_ms())
+
+
+async def test_an_access_token_past_its_exp_still_signs_out(runtime: Runtime, tenant: Tenant) -> None:
+    issued, other = [await sign_in(runtime, tenant, now_ms()) for _ in range(2)]
+    later = now_ms() + 2 * HOUR
+    for _ in range(2):
+        await runtime.sessions.sign_out_by_access_token(issued.access_token, later)
+    session = await runtime.sessions.get(tenant, issued.session.id, later)
+    assert (session.status, session.end_reason) == ("revoked", "signed_out")
+    forged = other.access_token[:-10] + "AAAAAAAAAA"
+    with pytest.raises(InvalidToken):
+        await runtime.sessions.sign_out_by_access_token(forged, later)
+    assert (await runtime.sessions.get(tenant, other.session.id, later)).status == "active"

@@ -200,6 +200,17 @@ def test_an_end_user_sees_and_ends_their_own_devices(backend: Backend) -> None:
     assert http.get("/v1/me/sessions", headers=mine).status_code == 401
 
 
+def test_a_browser_signs_out_with_its_refresh_token_alone(backend: Backend) -> None:
+    made = backend.create()
+    body = {"refresh_token": made["refresh_token"]}
+    for _ in range(2):
+        answer = backend.api.http.post("/v1/sessions/end", json=body)
+        assert (answer.status_code, answer.content) == (204, b"")
+    assert backend.verify(made["access_token"])["error"]["code"] == "session_revoked"
+    forged = backend.api.http.post("/v1/sessions/end", json={"refresh_token": made["refresh_token"][:-1] + "!"})
+    assert (forged.status_code, forged.json()["code"]) == (401, "refresh_token_invalid")
+
+
 def test_a_sign_in_may_be_repeated_under_its_idempotency_key(backend: Backend) -> None:
     def sign_in(key: str, user: str = "usr_i", **more: str) -> httpx.Response:
         return backend.call("POST", "/v1/sessions", json={"user_id": user, **more}, headers={"Idempotency-Key": key})

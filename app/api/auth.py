@@ -79,7 +79,7 @@ async def identify(
     if credential == "optional_key":
         return await _presenter(scope, headers, running, now, holder)
     if holder is None:
-        token = _bearer(headers, credential)
+        token = bearer(headers, credential)
         caller = await _shown(token, credential, running(), now)
     else:
         token, caller = "", await holder(now)
@@ -148,7 +148,8 @@ async def _presenter(
     return Caller("nobody", tenant_id=text)
 
 
-def _bearer(headers: dict[bytes, bytes], credential: Credential) -> str:
+def bearer(headers: dict[bytes, bytes], credential: Credential) -> str:
+    """The token of `Authorization` (RFC 6750 §2.1). Raises `MissingToken`, `InvalidToken`, `InvalidApiKey`."""
     sent = headers.get(b"authorization", b"")
     if sent[:6].lower() != b"bearer":
         raise MissingToken(hints.absent(headers, credential))

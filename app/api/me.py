@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.api.call import Call
+from app.api.auth import bearer
+from app.api.call import Call, Context
 from app.api.operation import Operation
 from app.api.schema import UserSessionsQuery
 from app.api.sessions import session_id
 from app.api.views import Revoked, SessionPage
-from app.errors import SessionNotFound
+from app.errors import SessionNotFound, TokenExpired
 
 
 async def page(call: Call) -> SessionPage:
@@ -35,6 +36,14 @@ async def delete(call: Call) -> None:
     if other.user_id != own.user_id:
         raise SessionNotFound
     await sessions.revoke(call.tenant, other.id, "user_revoked", call.now, call.by)
+
+
+async def sign_out_expired(context: Context, path: dict[str, str]) -> None:
+    """A browser that slept signs out with the token it has. Raises `TokenExpired` for another session than its own."""
+    if path["session_id"] != "current":
+        raise TokenExpired
+    token = bearer(context.headers, "user")
+    await context.site.running().sessions.sign_out_by_access_token(token, context.now)
 
 
 async def revoke(call: Call) -> Revoked:
@@ -67,10 +76,11 @@ OPERATIONS: Final = (
         method="DELETE",
         path="/v1/me/sessions/{session_id}",
         name="revokeMySession",
-        summary="Sign out a device; current names this one",
+        summary="Sign out a device; current names this one, also with an access token that has expired",
         handler=delete,
         credential="user",
         status=204,
         errors=(SessionNotFound,),
+        expired=sign_out_expired,
     ),
 )

@@ -76,6 +76,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Who may call: `credential`, and with an API key its `scope`. `body`, `query` and `answer` are structs; `errors`
     are those of the handler alone. `repeatable`: takes an `Idempotency-Key`; `kept_ms`: and for so long the door gives
     an API key the first answer again, without asking the handler. `conditional`: takes an `If-Match`.
+    `expired`: what an access token that is genuine but past its `exp` may still do, in place of the handler.
     `side`: the listeners that serve it, where the credential does not say it. `step_up`: with which bodies the
     dashboard wants a fresh sign-in first. `probe`: asked every second by machines, so the log has changes only."""
 
@@ -96,6 +97,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     step_up: Callable[[Any], bool] = never
     kept_ms: int = 0
     conditional: bool = False
+    expired: Callable[[Context, dict[str, str]], Awaitable[None]] | None = None
     side: Sides | None = None
     probe: bool = False
 
@@ -131,7 +133,14 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         if self.credential != "none":
             runtime = context.site.running
             headers, holder = context.headers, context.holder
-            caller = await identify(self.credential, self.scope, headers, runtime, context.now, holder)
+            try:
+                caller = await identify(self.credential, self.scope, headers, runtime, context.now, holder)
+            except TokenExpired:
+                if self.expired is None:
+                    raise
+                await self.expired(context, scope.get("path_params", {}))
+                await respond(send, context, self._reply(None))
+                return
             check_caller(caller, context.side)
         if caller.tenant is not None:
             context.tenant_id = caller.tenant.id

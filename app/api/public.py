@@ -73,8 +73,8 @@ async def readyz(call: Call) -> Health:
 async def metrics(call: Call) -> Reply:
     """Also while the store is away; what it counts is then as it last was."""
     found = call.context.site.metrics
-    registry = call.runtime.registry
     with suppress(StoreUnavailable):
+        registry = call.runtime.registry
         found.repaired(await registry.repaired())
         try:
             await registry.check()

@@ -132,6 +132,10 @@ class Refresh(Request):
     refresh_token: Annotated[str, Meta(max_length=1_024, extra_json_schema={"pattern": "^rt_[A-Za-z0-9_-]+$"})]
 
 
+class EndSession(Request):
+    refresh_token: Annotated[str, Meta(max_length=1_024, extra_json_schema={"pattern": "^rt_[A-Za-z0-9_-]+$"})]
+
+
 class Verify(Request):
     """Exactly one of both."""
 

@@ -11,6 +11,7 @@ from app.api.request import idempotency_key
 from app.api.schema import (
     Activity,
     CreateSession,
+    EndSession,
     Refresh,
     RevokeQuery,
     RevokeSessions,
@@ -20,6 +21,7 @@ from app.api.schema import (
     UserPath,
     Verify,
 )
+from app.api.sides import PUBLIC
 from app.api.views import Accepted, IssuedView, Revoked, SessionPage, Updated, UpdatedView, VerificationView
 from app.audit import Action
 from app.errors import (
@@ -32,7 +34,9 @@ from app.errors import (
     SessionLimitReached,
     SessionNotFound,
     SessionRevoked,
+    StoreUnavailable,
     TenantNotFound,
+    TooManyFailures,
 )
 from app.model import DAY, HOUR, is_session_id
 
@@ -49,6 +53,11 @@ async def refresh(call: Call) -> IssuedView:
     if issued.regressed:
         call.context.site.metrics.regressed()
     return IssuedView.of(issued)
+
+
+async def end(call: Call) -> None:
+    body: EndSession = call.body
+    await call.runtime.sessions.sign_out(body.refresh_token, call.now)
 
 
 async def verify(call: Call) -> VerificationView:
@@ -193,6 +202,18 @@ OPERATIONS: Final = (
         ),
         repeatable=True,
         kept_ms=HOUR,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/sessions/end",
+        name="endSession",
+        summary="Sign out with the refresh token, which is the credential; repeatable, and also when it has expired",
+        handler=end,
+        credential="none",
+        status=204,
+        body=EndSession,
+        errors=(RefreshTokenInvalid, TooManyFailures, StoreUnavailable),
+        side=PUBLIC,
     ),
     Operation(
         method="POST",

@@ -187,6 +187,10 @@ class SessionStore(Protocol):
     ) -> bool:
         """End one session; True if this call ended it, False if it was over or never was."""
 
+    async def sign_out(self, presented: Rotation, rules: Rules, now: int) -> bool:
+        """End the session of a refresh token, whose MAC has been checked: `signed_out`, or `refresh_token_reused` for a
+        token that `rotate` would take for theft. True if this call ended it. The proposed successor is not used."""
+
     async def revoke_user(
         self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int, by: str = ""
     ) -> list[str]:

@@ -197,6 +197,10 @@ class RedisSessionStore:
             return False
         return bool(await self._acts.on_session("revoke", owner, rules, now, [reason, by]))
 
+    async def sign_out(self, presented: Rotation, rules: Rules, now: int) -> bool:
+        args: Flat = ["signed_out", "user", presented.generation, presented.digest]
+        return bool(await self._acts.on_session("revoke", presented, rules, now, args))
+
     async def revoke_user(
         self, tenant_id: str, user_id: str, except_id: str | None, reason: Reason, rules: Rules, now: int, by: str = ""
     ) -> list[str]:

@@ -73,6 +73,11 @@ async def with_refresh_token(world: World, target: str) -> Request:
     return "/v1/sessions/refresh", {"json": {"refresh_token": text}}
 
 
+async def with_refresh_token_to_end(world: World, target: str) -> Request:
+    _, more = await with_refresh_token(world, target)
+    return "/v1/sessions/end", more
+
+
 async def with_cursor(world: World, target: str) -> Request:
     position, tenant = f"{world.now}.0.0.", world.tenant(target)
     cursor = "A" * 40 if target == "random" else world.runtime.cursors.seal(position, tenant.id, "events")
@@ -134,6 +139,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "refreshSession": (
         Row(ANYONE, 200, with_refresh_token, "sessions:write", (401, "refresh_token_invalid"), TENANT_BOUND),
     ),
+    "endSession": (Row(ANYONE, 204, with_refresh_token_to_end),),
     "revokeSessions": (
         Row(BOTH, 200, at(f"{SESSIONS}/revoke", user_id="u9"), "sessions:write"),
         Row(

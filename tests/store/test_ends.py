@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from app.model import DAY, MINUTE, Rules
 from app.store.base import Due, SessionStore, Touch
 from app.store.redis import RedisSessionStore
-from tests.builders import a_session, a_tenant, all_due
+from tests.builders import a_rotation, a_session, a_tenant, all_due
 from tests.store.conftest import Announced
 
 DIGEST = b"d" * 16
@@ -211,3 +213,32 @@ async def test_a_change_for_a_user_reaches_the_living_and_no_one_else(
     assert await store.update_user(tenant, "nobody", {"role": "owner"}, Rules(), now + 5) == []
     assert await store.update_user(a_tenant(), "u1", {"role": "thief"}, Rules(), now + 5) == []
     assert await announced.ends() == [(ended.id, "revoked")]
+
+
+@pytest.mark.parametrize(
+    ("presented", "generation", "reason"),
+    [
+        (b"t1", 1, "signed_out"),  # the current one
+        (b"t0", 0, "signed_out"),  # its parent: the reply to the last refresh may have been lost
+        (b"t5", 5, "signed_out"),  # newer than the store, which has lost writes
+        (b"xx", 1, "refresh_token_reused"),  # replaced by a late retry
+        (b"xx", 0, "refresh_token_reused"),  # spent
+    ],
+)
+async def test_a_refresh_token_ends_its_session(
+    store: SessionStore,
+    tenant: str,
+    now: int,
+    announced: Announced,
+    presented: bytes,
+    generation: int,
+    reason: str,
+) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, b"t0".ljust(16), Rules(), now)
+    await store.rotate(a_rotation(session, b"t0", 0, b"t1", b"b"), Rules(), now)
+    token = a_rotation(session, presented, generation, b"", b"")
+    assert await store.sign_out(token, Rules(), now + 1)
+    assert not await store.sign_out(token, Rules(), now + 2)
+    assert await announced.ends() == [(session.id, reason)]
+    assert not await store.sign_out(a_rotation(a_session(tenant, now), b"t0", 0, b"", b""), Rules(), now)

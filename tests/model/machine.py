@@ -32,6 +32,7 @@ class Subject(Protocol):
     def call(self, method: str, path: str, body: object = None, key: str = ADMIN_KEY) -> tuple[int, Any]: ...
     def work(self) -> None: ...
     def restart(self) -> None: ...
+    def fill(self, full: bool) -> bool: ...
     def ends(self, tenant_id: str, users: list[str]) -> list[tuple[str, str]]: ...
 
 
@@ -54,6 +55,7 @@ class Caller(RuleBasedStateMachine):
         assert status == 201, made
         self.key = made["key"]
         self.model = Model(self.now)
+        self.full = False
         mark = secrets.token_hex(4)
         self.users = [f"{name}-{mark}" for name in USERS]
 
@@ -68,8 +70,11 @@ class Caller(RuleBasedStateMachine):
     @rule(pick=_pick)
     def create(self, pick: int) -> None:
         user = self._user(pick)
-        full = self.model.full(user)
+        full = not self.full and self.model.full(user)
         status, answer = self._call("POST", "/v1/sessions", {"user_id": user})
+        if self.full:
+            assert (status, answer["code"]) == (503, "store_unavailable")
+            return
         if full:
             assert (status, answer["code"]) == (409, "session_limit_reached")
             return
@@ -249,6 +254,11 @@ class Caller(RuleBasedStateMachine):
         self._at(self.latest + 1_100)
         self.subject.work()
         self.model.work()
+
+    @rule(full=st.sampled_from([False, False, False, True]))
+    def memory_is_full(self, full: bool) -> None:
+        """Nothing begins then, and all else goes on as always."""
+        self.full = self.subject.fill(full) and full
 
     @rule(chance=_chance)
     def restart(self, chance: int) -> None:

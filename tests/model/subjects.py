@@ -77,6 +77,12 @@ class InProcess:
         self._run(self._stack.aclose())
         self._run(self._open())
 
+    def fill(self, full: bool) -> bool:
+        """Let the server's memory be full, or not any more; whether there is a server."""
+        if self._url is not None:
+            self._run(self._wire.each("CONFIG", "SET", "maxmemory", "1" if full else "0"))
+        return self._url is not None
+
     def ends(self, tenant_id: str, users: list[str]) -> list[tuple[str, str]]:
         """The end events of some users, from wherever the store writes them."""
         if self._url is None:
@@ -96,6 +102,7 @@ class InProcess:
     async def _empty(self) -> None:
         if self._url is not None:
             wire = await open_wire(self._url, 10_000)
+            await wire.each("CONFIG", "SET", "maxmemory", "0")
             await wire.each("FLUSHALL")
             await wire.close()
 

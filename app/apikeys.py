@@ -118,11 +118,11 @@ class ApiKeys:
     async def _tenant(self, key: ApiKey, now: int) -> Tenant:
         """Whose key it is. Raises `InvalidApiKey` if either lives no more."""
         if not key.lives(now):
-            raise InvalidApiKey
+            raise InvalidApiKey(genuine=True)
         try:
             return await self._tenants.get(key.tenant_id, now)
         except TenantNotFound:
-            raise InvalidApiKey from None
+            raise InvalidApiKey(genuine=True) from None
 
     async def _make(
         self, tenant_id: str, name: str, now: int, mode: Mode, scopes: frozenset[Scope] | None, life: int | None

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 class Problem(Exception):
     """Base of every refusal. `detail` is for humans and never holds a secret or internals; where nothing else is said
-    it is `usual`, or else the title."""
+    it is `usual`, or else the title. `genuine`: the credential that is refused was made by this deployment, or a good
+    key vouches for it: it is no guess."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
@@ -21,10 +22,11 @@ class Problem(Exception):
         "Repeat the call later. If that does not help, give the operator the `request_id`: the log has what went wrong."
     )
 
-    def __init__(self, detail: str | None = None, *, field: str | None = None) -> None:
+    def __init__(self, detail: str | None = None, *, field: str | None = None, genuine: bool = False) -> None:
         self.detail = detail or self.usual or self.title
         super().__init__(self.detail)
         self.field = field
+        self.genuine = genuine
 
 
 class ValidationError(Problem):

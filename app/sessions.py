@@ -172,14 +172,14 @@ class Sessions:
         `SessionRevoked`, `SessionExpired`."""
         presented = self._refresh.parse(refresh_token)
         if tenant_id is not None and tenant_id != presented.tenant_id:
-            raise RefreshTokenInvalid
+            raise RefreshTokenInvalid(genuine=True)
         try:
             tenant = await self._tenants.get(presented.tenant_id, now)
         except TenantNotFound:
-            raise RefreshTokenInvalid from None
+            raise RefreshTokenInvalid(genuine=True) from None
         answer = await self._rotate(presented, tenant.rules, now)
         if answer.outcome == "missing" or answer.session is None:
-            raise RefreshTokenInvalid
+            raise RefreshTokenInvalid(genuine=True)
         if answer.outcome == "expiring":
             raise SessionExpired
         if answer.outcome in ("reused", "ended"):
@@ -213,7 +213,7 @@ class Sessions:
             tenant = await self._tenants.get(claims["tenant_id"], now)
             return tenant, await self._living(tenant, claims["session_id"], claims["sub"], now)
         except (TenantNotFound, SessionNotFound):
-            raise InvalidToken from None
+            raise InvalidToken(genuine=True) from None
 
     async def get(self, tenant: Tenant, session_id: str, now: int) -> Session:
         """A session, alive or ended. Raises `SessionNotFound`."""
@@ -343,7 +343,7 @@ class Sessions:
 
     async def _living(self, tenant: Tenant, session_id: str, user_id: str | None, now: int) -> Session:
         if user_id is not None and not _leads_to(session_id, tenant.id, user_id):
-            raise InvalidToken
+            raise InvalidToken(genuine=True)
         session = await self._store.get(tenant.id, session_id, tenant.rules, now, user_id)
         if session is None:
             raise SessionNotFound

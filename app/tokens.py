@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from joserfc.jwk import OKPKey
 
-from app.client.claims import ALGORITHM, TYPE, InvalidAccessToken, UnknownKey, verify
+from app.client.claims import ALGORITHM, TYPE, InvalidAccessToken, Misdirected, UnknownKey, verify
 from app.errors import InvalidToken, RefreshTokenInvalid, TokenExpired
 from app.genuine import Genuine
 from app.keys import KeyRing, derive
@@ -77,7 +77,7 @@ class AccessTokens:
                 return self._read(token, await self._keys.verifiers(now, fresh=True), audience, now_s)
         except InvalidAccessToken as error:
             if error.code != "token_expired":
-                raise InvalidToken from None
+                raise InvalidToken(genuine=isinstance(error, Misdirected)) from None
         except TokenExpired:
             pass
         if expired_too:  # everything but the time has been checked
@@ -116,7 +116,7 @@ def _claims_in(token: str) -> dict[str, Any]:
 def _in_time(claims: dict[str, Any], audience: str | None, now_s: int) -> dict[str, Any]:
     """The claims of a genuine token that is not of the future, if they are for `audience` and good now."""
     if audience is not None and claims["aud"] != audience:
-        raise InvalidToken
+        raise InvalidToken(genuine=True)
     if claims["exp"] <= now_s:
         raise TokenExpired
     return claims

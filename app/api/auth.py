@@ -115,7 +115,7 @@ async def _shown(token: str, credential: Credential, runtime: Runtime, now: int)
         return await holder_of(token, runtime, now)
     except Problem as refused:
         if refused.status == 401 and (hint := hints.misplaced(token, credential)):
-            raise type(refused)(hint) from None
+            raise type(refused)(hint, genuine=refused.genuine) from None
         raise
 
 

@@ -1,18 +1,19 @@
 """Bad credentials, counted by where they come from and by the API key they name.
 
 Looked at only when a credential has been refused, so a good one is never slowed down and its holder never locked out,
-whoever else is guessing beside it. What lies behind a key id is not asked: an id that never was is counted too.
+whoever else is guessing beside it. What lies behind a key id is not asked: an id that never was is counted too. What
+this deployment has made itself is no guess, whatever has become of it; nor is anything that a good key was sent with.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from starlette.types import Scope
 
+from app.api.forwarded import source
 from app.errors import InvalidApiKey, InvalidToken, Problem, RefreshTokenInvalid, TooManyFailures
 from app.settings import Network
 
@@ -33,23 +34,12 @@ class Failures:
 
     def judge(self, problem: Problem, scope: Scope, headers: dict[bytes, bytes], now: int) -> Problem:
         """The refusal itself, or `TooManyFailures` in its place. `now` in milliseconds."""
-        if not self._limits or not isinstance(problem, _COUNTED):
+        if not self._limits or problem.genuine or not isinstance(problem, _COUNTED):
             return problem
-        waits = [self._spend("source", self.source(scope, headers), now)]
+        waits = [self._spend("source", source(scope, headers, self._proxies), now)]
         if named := _KEY_ID.match(headers.get(b"authorization", b"")):
             waits.append(self._spend("key", named[1].decode(), now))
         return TooManyFailures(-(-max(waits) // 1_000)) if max(waits) else problem
-
-    def source(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
-        """The address a request comes from: what the last listed proxy says, read from the right (RFC 7239 §8.1); of
-        IPv6 the /64, which is what one customer gets."""
-        address = _parsed((scope.get("client") or ("",))[0])
-        said = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")
-        while said and address is not None and any(address in network for network in self._proxies):
-            address = _parsed(said.pop().strip())
-        if isinstance(address, IPv6Address):
-            return str(address.ipv4_mapped or IPv6Network((int(address) >> 64 << 64, 64)))
-        return str(address)
 
     def _spend(self, kind: str, name: str, now: int) -> int:
         """Milliseconds until this is allowed again; 0: it was (the generic cell rate algorithm, ITU-T I.371)."""
@@ -60,10 +50,3 @@ class Failures:
             del self._free_at[next(iter(self._free_at))]
         self._free_at[key] = free_at if wait > 0 else free_at + step
         return max(0, round(wait))
-
-
-def _parsed(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(text)
-    except ValueError:
-        return None

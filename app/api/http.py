@@ -61,6 +61,7 @@ class Door:
         try:
             await self._enter(context, scope, receive, send)
         except Problem as refused:
+            refused.genuine = refused.genuine or context.key_id is not None  # a good key vouches for the request
             problem = self.site.failures.judge(refused, scope, context.headers, context.now)
         except Exception as error:
             self.log.failure(error, context.request_id)

@@ -32,6 +32,8 @@ _SINGLE: Final = frozenset(
         b"x-tenant-id",
     }
 )
+_LISTS: Final = frozenset({b"forwarded", b"x-forwarded-for"})
+"""Several lines of these are one list (RFC 9110 §5.3)."""
 _METHODS: Final = frozenset(method.value for method in HTTPMethod)
 _MAX_PIECES: Final = 6
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -76,7 +78,7 @@ def headers(scope: Scope) -> dict[bytes, bytes]:
     for name, value in pairs:
         if name in found and name in _SINGLE:
             raise MalformedRequest(f"The header {name.decode()} was sent twice", field=name.decode())
-        found[name] = value
+        found[name] = found[name] + b"," + value if name in _LISTS and name in found else value
     _check_framing(found, scope)
     return found
 

@@ -75,7 +75,7 @@ class ApiKeys:
         old = await self._living(tenant_id, key_id, now)
         if await self._count(tenant_id, now) >= 2 * MAX_KEYS:
             raise Conflict("Too many replaced API keys of this tenant go on; revoke some")
-        mode: Mode = "test" if old.hint.startswith("sk_test_") else "live"
+        mode = _mode(old)
         life = None if old.expires_at is None else old.expires_at - old.created_at
         made = await self._make(tenant_id, old.name, now, mode, old.scopes, life)
         last = now + overlap_ms if old.expires_at is None else min(old.expires_at, now + overlap_ms)
@@ -93,10 +93,17 @@ class ApiKeys:
 
     async def authenticate(self, text: str, now: int) -> tuple[ApiKey, Tenant]:
         """A living key and its tenant. A damaged one is refused without asking the store. Raises `InvalidApiKey`,
-        which says the same of keys that are unknown, wrong, revoked or expired."""
-        key_id, secret = _parts(text)
+        which says the same of keys that are unknown, wrong, revoked or expired.
+
+        Every wrong key costs one read of the store, so that the time tells nothing: neither whether there is a key of
+        that id, nor whether it is in use."""
+        mode, key_id, secret = _parts(text)
+        remembered = self._known.remembers(key_id, now)
         key = await self._known.get(key_id, now)
-        digest = self._fitting(key_id, secret, key)
+        digest = self._fitting(mode, key_id, secret, key)
+        if digest is None and remembered:
+            key = await self._registry.api_key(key_id)
+            digest = self._fitting(mode, key_id, secret, key)
         if digest is None or key is None:
             raise InvalidApiKey
         tenant = await self._tenant(key, now)
@@ -129,18 +136,19 @@ class ApiKeys:
     ) -> tuple[ApiKey, str]:
         key_id, secret = base32(secrets.randbits(80), 16), base32(secrets.randbits(200), 40)
         text = f"sk_{mode}_{key_id}_{secret}"
+        text += checksum(text)
         key = ApiKey(
             id=key_id,
             tenant_id=tenant_id,
             name=name,
             digest=_digest(self._peppers[0], key_id, secret),
-            hint=f"sk_{mode}_…{secret[-4:]}",
+            hint=f"sk_{mode}_…{text[-4:]}",
             created_at=now,
             scopes=scopes,
             expires_at=None if life is None else now + life,
         )
         await self._registry.put_api_key(key)
-        return key, text + checksum(text)
+        return key, text
 
     async def _of(self, tenant_id: str, now: int) -> list[ApiKey]:
         await self._tenants.get(tenant_id, now)
@@ -162,9 +170,9 @@ class ApiKeys:
             raise ApiKeyNotFound
         return key
 
-    def _fitting(self, key_id: str, secret: str, key: ApiKey | None) -> bytes | None:
-        """The digest that a good key should have. In the same time whether there is such a key or not."""
-        kept = bytes(32) if key is None else key.digest
+    def _fitting(self, mode: str, key_id: str, secret: str, key: ApiKey | None) -> bytes | None:
+        """The digest that a good key should have; `None` for a wrong secret, or the mode of another key."""
+        kept = bytes(32) if key is None or mode != _mode(key) else key.digest
         digests = [_digest(pepper, key_id, secret) for pepper in self._peppers]
         good = [hmac.compare_digest(digest, kept) for digest in digests]
         return digests[0] if any(good) else None
@@ -190,13 +198,18 @@ class ApiKeys:
             task.exception()
 
 
+def _mode(key: ApiKey) -> Mode:
+    """The mode in the text of a key; its hint begins with it."""
+    return "test" if key.hint.startswith("sk_test_") else "live"
+
+
 @lru_cache(_REMEMBERED)
-def _parts(text: str) -> tuple[str, str]:
-    """Id and secret of a key without a typing error, whoever made it. Raises `InvalidApiKey`."""
+def _parts(text: str) -> tuple[str, str, str]:
+    """Mode, id and secret of a key without a typing error, whoever made it. Raises `InvalidApiKey`."""
     form = _FORM.fullmatch(text)
     if form is None or checksum(text[:-7]) != form[4]:
         raise InvalidApiKey
-    return form[2], form[3]
+    return form[1], form[2], form[3]
 
 
 @lru_cache(_REMEMBERED)

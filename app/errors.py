@@ -268,13 +268,21 @@ class HeadersTooLarge(Problem):
 
 
 class StoreUnavailable(Problem):
-    """Redis did not answer, or refused. The outcome of a write is unknown; every verb is safe to repeat."""
+    """Redis did not answer, or refused. The outcome of a write is unknown; every verb is safe to repeat.
+
+    `cause` is for the log (`str` of the exception) and may hold Redis's own words. Callers of the API get `detail`, which
+    must not.
+    """
 
     code, status, title = "store_unavailable", 503, "The session store is not available"
     advice = (
         "Repeat the call after `Retry-After` seconds, and then ever later. It says nothing of any token. A write may "
         "have happened, and may be repeated: a create with the same `Idempotency-Key`."
     )
+
+    def __init__(self, cause: str | None = None, *, detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.args = (cause or self.detail,)
 
 
 class WritesRefused(StoreUnavailable):

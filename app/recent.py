@@ -27,15 +27,19 @@ class Recent(Generic[Value]):
         self._reading: dict[str, dict[asyncio.Task[Value], int]] = {}
 
     async def get(self, key: str, now: int) -> Value:
-        known = self._known.get(key)
-        if known is not None and 0 <= now - known[1] < _REMEMBER_MS:
-            return known[0]
+        if self.remembers(key, now):
+            return self._known[key][0]
         reading = self._reading.setdefault(key, {})
         task, began = next(reversed(reading.items()), (None, 0))
         if task is None or not 0 <= now - began < _JOIN_MS:
             task = asyncio.create_task(self._load(key, now, reading))
             reading[task] = now
         return await asyncio.shield(task)
+
+    def remembers(self, key: str, now: int) -> bool:
+        """Whether `get` would answer without asking the store."""
+        known = self._known.get(key)
+        return known is not None and 0 <= now - known[1] < _REMEMBER_MS
 
     def forget(self, key: str) -> None:
         self._known.pop(key, None)

@@ -63,10 +63,10 @@ async def readyz(call: Call) -> Health:
     Also raises it while this process's clock is more than five seconds off, for it would end sessions too early, and
     once the process has been asked to end: send it nothing new."""
     if call.context.site.closing:
-        raise StoreUnavailable("this process is ending")
+        raise StoreUnavailable(detail="This process is ending")
     await call.runtime.registry.check()
     if abs(call.now - await call.runtime.registry.clock()) > SKEW_MS:
-        raise StoreUnavailable("this process's clock is off")
+        raise StoreUnavailable(detail="This process's clock is off")
     return Health(status="ready")
 
 

@@ -40,9 +40,9 @@ async def check_writes(wire: Wire) -> None:
     try:
         await wire.each("EVAL", _PROBE, 0)
     except StoreUnavailable as error:
-        if cause := _CAUSES.get(error.detail):
-            raise WritesRefused(f"The store refuses writes: {cause}") from None
+        if cause := _CAUSES.get(str(error)):
+            raise WritesRefused(detail=f"The store refuses writes: {cause}") from None
         raise
     except ReplyError:
         if any(role[0] != b"master" for role in await wire.each("ROLE")):
-            raise WritesRefused(f"The store refuses writes: {_CAUSES['READONLY']}") from None
+            raise WritesRefused(detail=f"The store refuses writes: {_CAUSES['READONLY']}") from None

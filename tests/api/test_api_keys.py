@@ -15,10 +15,16 @@ from app.api.http import Door
 from app.api.logs import Log
 from app.api.metrics import Metrics
 from app.api.operations import OPERATIONS
-from app.apikeys import MAX_KEYS
-from app.model import DAY, HOUR, MINUTE, SCOPES, SECOND
+from app.apikeys import MAX_KEYS, ApiKeys, checksum
+from app.errors import InvalidApiKey
+from app.keys import derive
+from app.model import DAY, HOUR, MINUTE, SCOPES, SECOND, ApiKey
 from app.runtime import now_ms, open_runtime
 from app.settings import Settings
+from app.store.redis import RedisSessionStore
+from app.store.registry import RedisRegistry
+from app.store.wire import open_wire
+from app.tenants import Tenants
 from tests.api.world import bearer
 from tests.service import ADMIN_KEY, environment
 
@@ -159,3 +165,45 @@ async def test_a_tenant_has_a_bounded_number_of_living_keys(desk: Desk) -> None:
     assert (await desk.ask("POST", name="one too many")).status_code == 409
     await desk.ask("DELETE", f"/{made[0]['id']}")
     assert (await desk.ask("POST", name="again")).status_code == 201
+
+
+@pytest.mark.parametrize(("mode", "other"), [("live", "test"), ("test", "live")])
+async def test_a_key_with_the_mode_of_another_is_refused(desk: Desk, mode: str, other: str) -> None:
+    made = await desk.make(mode=mode)
+    text = made["key"].replace(f"sk_{mode}_", f"sk_{other}_")[:-7]
+    respelled = {"key": text + checksum(text)}
+    assert [await desk.works(made), await desk.works(respelled), await desk.works(made)] == [200, 401, 200]
+    assert (await desk.listed())[made["id"]]["hint"] == f"sk_{mode}_…{made['key'][-4:]}"
+
+
+class CountedReads(RedisRegistry):
+    """Counts how often an API key is read."""
+
+    reads = 0
+
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        self.reads += 1
+        return await super().api_key(key_id)
+
+
+async def test_every_wrong_key_costs_one_read(desk: Desk, valkey_url: str) -> None:
+    """Whether its id is in use here, is known, or never was: the time of an answer tells none of it."""
+    made, unused = await desk.make(), await desk.make()
+    wire = await open_wire(valkey_url, 2_000)
+    registry = CountedReads(wire)
+    settings = Settings.from_env(environment(valkey_url))
+    keys = ApiKeys(registry, Tenants(registry, RedisSessionStore(wire)), derive(settings.secret, "api keys"))
+    await keys.authenticate(made["key"], desk.now)
+
+    async def reads(key_id: str) -> int:
+        text, before = f"sk_live_{key_id}_{'0' * 40}", registry.reads
+        with pytest.raises(InvalidApiKey):
+            await keys.authenticate(text + checksum(text), desk.now)
+        return registry.reads - before
+
+    assert [await reads(key_id) for key_id in (made["id"], unused["id"], "0" * 16) for _ in range(2)] == [1] * 6
+    before = registry.reads
+    await keys.authenticate(made["key"], desk.now)
+    assert registry.reads == before, "a good key that was just used costs none"
+    await keys.flush()
+    await wire.close()

@@ -73,6 +73,7 @@ def test_readiness_metric_and_log_say_so_until_it_is_over(full: Full, own_server
 def test_what_takes_access_away_works(full: Full) -> None:
     refused = full.create("usr_new")
     assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+    assert refused.json()["detail"] == refused.json()["title"] == "The session store is not available"
     token, sid = full.sessions[0]["access_token"], full.sessions[1]["session"]["id"]
     tenant = f"/v1/admin/tenants/{full.tenant}"
     whole = {"X-Tenant-ID": full.tenant, **OPERATOR}

@@ -270,8 +270,8 @@ class HeadersTooLarge(Problem):
 class StoreUnavailable(Problem):
     """Redis did not answer, or refused. The outcome of a write is unknown; every verb is safe to repeat.
 
-    `cause` is for the log (`str` of the exception) and may hold Redis's own words. Callers of the API get `detail`, which
-    must not.
+    `cause` is for the log (`str` of the exception) and may hold Redis's own words. Callers of the API get `detail`,
+    which must not.
     """
 
     code, status, title = "store_unavailable", 503, "The session store is not available"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.answer import SECURITY
 from app.api.joined import Joined
@@ -27,6 +27,24 @@ its beginning too: load balancers open some ahead."""
 MAX_MESSAGE: Final = 1 << 20
 """Bytes of one request on the wire, whatever its body comes to: chunks of one byte, endless extensions and trailers."""
 _MAX_HEAD: Final = MAX_TARGET + 2 * MAX_HEADER_BYTES
+
+
+class CloseDelimited:
+    """`send` of a response to HTTP/1.0, which knows no chunks: a body without a length ends with the connection (RFC
+    9112 §6.3). uvicorn would send chunks; proxies such as NGINX speak 1.0 unless told otherwise."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._send = cycle.send
+        self._has_length = True
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._has_length = any(name == b"content-length" for name, _ in message["headers"])
+        if not self._has_length:
+            self._cycle.chunked_encoding = False
+            self._cycle.expected_content_length = len(message.get("body", b""))
+        await self._send(message)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -62,6 +80,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if b"#" in self.url:
             raise ValueError("a fragment is never sent")  # RFC 9112 §3.2; the parser turns this into its own error
         super().on_headers_complete()
+        if self.parser.get_http_version() == "1.0":
+            self.cycle.send = CloseDelimited(self.cycle)  # type: ignore[method-assign]
         self._heading = False
         self.headers = []  # the parser gives trailers to the same hook: RFC 9110 §6.5.1 keeps them apart
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
@@ -156,7 +157,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             context.visit.step_up()
         call = Call(context, caller, scope.get("path_params", {}), query, body)
         answer = await (self._once(call, raw) if self.kept_ms else self.handler(call))
-        if isinstance(answer, Stream):
+        if isinstance(answer, Stream) and scope["method"] == "HEAD":
+            await _head_of(answer, context, send)
+        elif isinstance(answer, Stream):
             await _pour(answer, context, receive, send)
         else:
             await respond(send, context, self._reply(answer))
@@ -183,6 +186,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     def _query(self, raw: bytes) -> Any:
         """Raises `MalformedRequest` for an unknown or repeated name, `ValidationError` for a wrong value."""
+        if self.credential == "none" and self.method == "GET":
+            return None  # probes and public documents: monitors and caches add parameters of their own
         values = request.query(raw) if raw else {}
         if self.query is None:
             known: tuple[str, ...] = ()
@@ -242,10 +247,21 @@ def resources(operations: tuple[Operation, ...]) -> list[Resource]:
     return [Resource(path, rows) for path, rows in by_path.items()]
 
 
+_STREAM: Final = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
+
+
+async def _head_of(stream: Stream, context: Context, send: Send) -> None:
+    """The headers of a stream and its end (RFC 9110 §9.3.2)."""
+    async with aclosing(stream.chunks) as chunks:
+        await anext(chunks)  # what the stream holds open is closed with it, once it has begun
+    await begin(send, context, 200, _STREAM)
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def _pour(stream: Stream, context: Context, receive: Receive, send: Send) -> None:
     """Send a stream until it ends or the client goes. One that takes nothing is left without an end: the server under
     us then closes the connection."""
-    await begin(send, context, 200, [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")])
+    await begin(send, context, 200, _STREAM)
     pouring, leaving = asyncio.create_task(_chunks(stream, send)), asyncio.create_task(_gone(receive))
     try:
         await asyncio.wait({pouring, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -20,8 +20,8 @@ from app.client.events import Event
 from app.errors import CursorExpired, CursorLost
 from app.model import MINUTE, SHARDS
 from app.reader import Beat, Bookmark, Reader
-from app.store.log import Batch, EventLog, Position
-from app.window import Entry
+from app.store.log import Entry, EventLog, Position
+from app.store.tenant_log import Batch, TenantLog
 
 _AT_ONCE: Final = 4
 _PAUSE_S: Final = 0.2
@@ -56,30 +56,28 @@ class Feed:
         self._reader = reader
         self._few = asyncio.Semaphore(_AT_ONCE)
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
+        self._reaching = WeakValueDictionary[str, asyncio.Lock]()
+        self._too_far: dict[str, int] = {}
 
     async def page(self, tenant_id: str, after: Bookmark | None, limit: int, since: int = 0) -> EventPage:
         """A tenant's events after a bookmark, oldest first; `None` begins with the oldest that are kept since `since`.
 
-        The log is that of all tenants: where others' events lie between, a page ends after a while and may be empty
-        although there is more.
+        A page that takes long ends early and may be empty although there is more: where an earlier version has written
+        the log, the events of all tenants have to be read.
 
         Raises `CursorExpired` if events may have been dropped since, `CursorLost` if some are proved to be gone.
         """
         position, seen = await self._checked(after, since)
-        found: list[Event] = []
+        log, found = TenantLog(self._log, tenant_id, position), list[Event]()
         clock = asyncio.get_running_loop().time
         end = clock() + _PATIENCE_S
         while True:
             async with self._turn(tenant_id):
-                batch = await self._log.read(position, tenant_id=tenant_id)
-            mine, room = batch.events, limit - len(found)
-            found += [event for _, event in mine[:room]]
+                batch = await log.read(limit - len(found))
+            found += [entry.event for entry in batch.entries]
             seen = found[-1].id if found else seen
-            if len(mine) > room:
-                return EventPage(found, Bookmark(mine[room - 1][0], seen), True)
-            position = batch.position
             if not batch.more or len(found) == limit or clock() > end:
-                return EventPage(found, Bookmark(position, seen), batch.more)
+                return EventPage(found, Bookmark(batch.position, seen), batch.more)
 
     async def follow(
         self, tenant_id: str, after: Bookmark | None, snapshot: bool, relevant_from: int, now: int
@@ -133,11 +131,12 @@ class Feed:
         moment, what is left is little and in the window."""
         while True:
             need = place.ms if place.shard == SHARDS else place.ms - 1
-            floor = await self._reader.floor_for(need)
+            floor = await self._floor_for(tenant_id, need)
             if floor > need:
-                batch = await self._read_few(tenant_id, place, floor)
-                entries = [Entry(position, event) for position, event in batch.events]
-                place = batch.position
+                async with aclosing(self._from_log(tenant_id, place, max(floor, self._reader.final))) as parts:
+                    async for batch in parts:
+                        place = batch.position
+                        yield batch.entries, place
             else:
                 entries = self._reader.window.after(
                     tenant_id, place, Position(self._reader.final, SHARDS, 0), _PART + 1
@@ -146,15 +145,37 @@ class Feed:
                     return
                 del entries[_PART:]
                 place = entries[-1].position
-            yield entries, place
+                yield entries, place
 
-    async def _read_few(self, tenant_id: str, place: Position, until: int) -> Batch:
-        """From the log itself, what the window cannot hold; few tenants do so at once."""
-        async with self._turn(tenant_id), self._few:
-            batch = await self._log.read(place, until, tenant_id)
-            if batch.position == place:  # a clock of the store that is a little behind
-                await asyncio.sleep(_PAUSE_S)
-            return batch
+    async def _floor_for(self, tenant_id: str, need: int) -> int:
+        """The tenant's floor in the window, lowered to `need` if what lies between fits in; read once for all of its
+        streams that ask."""
+        window = self._reader.window
+        async with self._reaching.setdefault(tenant_id, asyncio.Lock()):
+            floor, older = window.floor_of(tenant_id), list[Entry]()
+            if need >= floor or need < self._too_far.get(tenant_id, 0):
+                return floor
+            async with aclosing(self._from_log(tenant_id, Position(need, SHARDS, 0), floor)) as parts:
+                async for batch in parts:
+                    older += batch.entries
+                    if len(older) > window.most:
+                        self._too_far[tenant_id] = need + MINUTE
+                        return window.floor_of(tenant_id)
+            if batch.position.ms == floor == window.floor_of(tenant_id):
+                window.reach_back(tenant_id, need, older)
+            return window.floor_of(tenant_id)
+
+    async def _from_log(self, tenant_id: str, place: Position, until: int) -> AsyncGenerator[Batch, None]:
+        """What the window does not hold, in bounded parts; few tenants read so at once."""
+        log = TenantLog(self._log, tenant_id, place, until)
+        while True:
+            async with self._turn(tenant_id), self._few:
+                batch = await log.read(_PART)
+                if batch.position == place:  # a clock of the store that is a little behind
+                    await asyncio.sleep(_PAUSE_S)
+            yield batch
+            if not batch.more:
+                return
 
     def _turn(self, tenant_id: str) -> asyncio.Lock:
         """A tenant has one read of the log at a time, however many of its streams and pages ask."""

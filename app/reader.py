@@ -19,8 +19,8 @@ from app.errors import StoreUnavailable, Unreadable
 from app.log import Lasting
 from app.model import MINUTE, SHARDS
 from app.store.doorbell import Doorbell
-from app.store.log import EventLog, Position
-from app.window import Entry, Window
+from app.store.log import Entry, EventLog, Position
+from app.window import Window
 
 _PASS_S: Final = 2.0
 _RETRY_S: Final = 0.2
@@ -100,9 +100,8 @@ class Reader:
         self._retention = retention_ms
         self._restore = restore
         self._lost: dict[str, Event] = {}
-        self._damaged = Lasting()
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
-        self._seen: dict[str, str] = {}
+        self._seen: dict[str, Position] = {}
         self._guests = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._last: list[Position | None] = []
@@ -110,7 +109,6 @@ class Reader:
         self._read_at = 0.0
         self._ahead = 0.0
         self._late = 0
-        self._too_far = 0
         self._rung: set[int] = set()
         self._wake = asyncio.Event()
         self._moving = asyncio.Lock()
@@ -152,27 +150,9 @@ class Reader:
 
     def beat(self, tenant_id: str, after: Bookmark | None = None) -> Beat:
         """Up to the last full pass, or up to where the reader was before it."""
-        place = Position(self.final, SHARDS, 0)
-        if after is None:
-            return Beat(Bookmark(place, self._seen.get(tenant_id, "")), self._read_at)
-        return Beat(Bookmark(max(place, after.position), self._seen.get(tenant_id, after.seen)), self._read_at)
-
-    async def floor_for(self, need: int) -> int:
-        """The window's floor, lowered to `need` if what lies between fits in; done once for all who ask."""
-        async with self._moving:
-            floor, older, place = self.window.floor, list[Entry](), Position(need, SHARDS, 0)
-            while self._too_far < need and place.ms < floor:
-                batch = await self._log.read(place, floor)
-                older += [Entry(position, event) for position, event in batch.events]
-                if len(older) > self.window.room:
-                    self._too_far = need
-                if self._too_far == need or self.window.floor != floor or batch.position == place:
-                    break
-                place = batch.position
-            else:
-                if self._too_far < need < floor:
-                    self.window.reach_back(need, older)
-            return self.window.floor
+        place, seen = Position(self.final, SHARDS, 0), self._seen.get(tenant_id)
+        event_id = seen.event_id if seen else after.seen if after else ""
+        return Beat(Bookmark(place if after is None else max(place, after.position), event_id), self._read_at)
 
     async def close(self) -> None:
         tasks, self._tasks = self._tasks, []
@@ -187,7 +167,6 @@ class Reader:
         self._ahead, self._late = self.final - self._read_at * 1_000, 0
         self.window.begin(self.final)
         self._seen.clear()
-        self._too_far = 0
         self._last = [None] * SHARDS
         self._start = f"{self.final + 1}-0"
         self._tasks = [asyncio.create_task(self._for_ever(self._read))]
@@ -268,28 +247,25 @@ class Reader:
         try:
             rows = await self._log.present(shard, self._start if last is None else last.stream_id)
         except Unreadable as error:
-            if self._damaged.came(asyncio.get_running_loop().time()):
-                _log.error("the log of shard %d cannot be read, nor written (%s)", shard, error)
+            self._log.report_damage(shard, error)
             return
-        if last is not None and rows and rows[0][0] == last:
+        if last is not None and rows and rows[0].position == last:
             rows = rows[1:]
         elif last is not None and last.ms > self.final - self._retention + MINUTE:
             rows = await self._after_a_loss(shard, last)
         if rows:
-            self._late = max(0, round(asyncio.get_running_loop().time() * 1_000 + self._ahead) - rows[-1][0].ms)
-        for position, event in rows:
-            self._last[shard] = position
-            self._seen[event.tenant_id] = event.id
-            entry = Entry(position, event)
+            self._late = max(0, round(asyncio.get_running_loop().time() * 1_000 + self._ahead) - rows[-1].position.ms)
+        for entry in rows:
+            self._last[shard] = self._seen[entry.tenant_id] = entry.position
             if self.window.add(entry):
-                for listener in self._listeners.get(event.tenant_id, ()):
+                for listener in self._listeners.get(entry.tenant_id, ()):
                     listener.put(entry)
 
-    async def _after_a_loss(self, shard: int, last: Position) -> list[tuple[Position, Event]]:
+    async def _after_a_loss(self, shard: int, last: Position) -> list[Entry]:
         """What the shard still has of the last minute; what else is known of that time is restored."""
         since = last.ms - MINUTE
         rows = await self._log.present(shard, str(since))
-        kept = {position for position, _ in rows}
+        kept = {entry.position for entry in rows}
         lost = [entry.event for entry in self.window.of_shard(shard, since) if entry.position not in kept]
         _log.warning("state regression: the log of shard %d has lost %d events that were read", shard, len(lost))
         await self._carry_out(lost)

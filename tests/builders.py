@@ -6,7 +6,21 @@ import secrets
 from typing import Any
 
 from app.model import DAY, SECOND, Session, new_session_id
+from app.store import keyspace
 from app.store.base import Due, Rotation, SessionStore
+from app.store.scripts import SCRIPTS
+from app.store.wire import Script, Wire
+
+_ANNOUNCE = Script.of(
+    "announce",
+    SCRIPTS["revoke"].text.split("-- End one session.")[0]
+    + """
+for i = 1, tonumber(ARGV[2]) do
+  announce({events = KEYS[1], eventids = KEYS[2]}, '00', ARGV[1], tonumber(ARGV[3]),
+    {'t', 'session.revoked', 'n', ARGV[1], 's', 's', 'r', 'revoked', 'at', '1', 'na', '2'}, '}')
+end
+""",
+)
 
 
 def a_tenant() -> str:
@@ -16,6 +30,13 @@ def a_tenant() -> str:
 def a_session(tenant: str, now: int, user: str = "u1", life: int = 30 * DAY, **more: Any) -> Session:
     sid, expires = new_session_id(tenant, user, now), (now + life) // SECOND * SECOND
     return Session(id=sid, tenant_id=tenant, user_id=user, expires_at=expires, last_active_at=now, **more)
+
+
+async def announce(wire: Wire, shard: int, tenant: str, count: int = 1, retention: int = DAY) -> None:
+    """Write events of one millisecond with the function that every script has for it."""
+    await wire.script(
+        _ANNOUNCE, [keyspace.events(shard), keyspace.event_ids(shard, tenant)], [tenant, count, retention]
+    )
 
 
 async def all_due(store: SessionStore, at: int) -> list[Due]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,6 +76,12 @@ def command(node: Embedded, *words: str | int) -> Any:
     """The node's decoded answer to one command, asked over a connection of its own."""
     with Redis(port=node.port, decode_responses=True) as client:
         return client.execute_command(" ".join(map(str, words[:2])), *words[2:])
+
+
+def commands(node: Embedded) -> int:
+    """How many commands it has run, but for those that every connection and every look begins with."""
+    calls = re.findall(r"cmdstat_([\w|]+):calls=(\d+)", str(command(node, "INFO", "commandstats")))
+    return sum(int(count) for name, count in calls if name not in ("info", "hello", "client|setinfo", "role", "time"))
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:

@@ -16,12 +16,13 @@ from app.client.shards import log_key
 from app.embedded import Embedded
 from app.feed import Feed
 from app.log import Lasting
-from app.model import DAY
+from app.model import DAY, SHARDS
 from app.reader import Beat, Listener, Reader
 from app.store.doorbell import Doorbell
-from app.store.log import EventLog
+from app.store.log import Entry, EventLog
 from app.store.wire import Wire, open_wire
-from tests.servers import until
+from tests.builders import announce
+from tests.servers import commands, until
 
 TENANT = "tnt_1"
 
@@ -137,9 +138,10 @@ async def test_a_tenant_with_many_streams_waits_for_itself(reader: Reader, wire:
     """Another tenant's only snapshot waits for one part of theirs at a time, not for twelve."""
     reader.window.most = 100
     log, now = EventLog(wire), await EventLog(wire).final()
-    for shard in range(4):
-        key, entry = log_key(shard), "t session.revoked n tnt_0 s ses_1 r revoked at 1 na 2".split()
-        await wire.batch(key, [("XADD", key, f"{now - 60_000 + number}-0", *entry) for number in range(800)])
+    for shard in range(8):
+        key, entry = log_key(shard), "t session.revoked s ses_1 r revoked at 1 na 2 n".split()
+        places = [(f"{now - 60_000 + number}-0", f"tnt_{1 + number % 2}") for number in range(1_600)]
+        await wire.batch(key, [("XADD", key, place, *entry, tenant) for place, tenant in places])
     feed, parts = Feed(log, DAY, reader), Counter[str]()
 
     async def follow(tenant_id: str) -> None:
@@ -163,7 +165,7 @@ async def test_a_tenant_with_many_streams_waits_for_itself(reader: Reader, wire:
 async def test_a_page_behind_others_events_ends_after_a_while_and_goes_on(
     reader: Reader, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose own event is the last of 801, fifty of which are read at once."""
+    """Whose own event is the last of 801, fifty of which are read at once: written by a version without an index."""
     log, now, key = EventLog(wire), await EventLog(wire).final(), log_key(0)
     whose = [(number, "tnt_1" if number == 800 else "tnt_0") for number in range(801)]
     rows = [(f"{now - 60_000 + ms}-0", f"t session.revoked n {name} s s r revoked at 1 na 2") for ms, name in whose]
@@ -174,3 +176,56 @@ async def test_a_page_behind_others_events_ends_after_a_while_and_goes_on(
     while pages[-1].more:
         pages.append(await feed.page("tnt_1", pages[-1].bookmark, 20))
     assert [[event.tenant_id for event in page.events] for page in pages] == [[]] * 16 + [["tnt_1"]]
+
+
+async def test_the_first_heartbeat_waits_for_no_events_of_others(
+    reader: Reader, wire: Wire, own_server: Embedded
+) -> None:
+    """However many there are, in the log and in the window, and although more come all the time."""
+    reader.window.most = 1_000
+    log, feed = EventLog(wire), Feed(EventLog(wire), DAY, reader)
+    await announce(wire, 9, "tnt_2")
+    begun = await log.final() - 60_000
+
+    async def first_part() -> tuple[list[str], int]:
+        """The events before the first heartbeat, and how many commands they took."""
+        before, events = commands(own_server), list[str]()
+        async with aclosing(feed.follow("tnt_2", None, True, begun, 1)) as items:
+            async for some in items:
+                events += [item.event.tenant_id for item in some if isinstance(item, Entry)]
+                if any(isinstance(item, Beat) for item in some):
+                    return events, commands(own_server) - before
+        raise AssertionError("no heartbeat")
+
+    async with reader.here():
+        await asyncio.sleep(0.5)
+        reading, few = await first_part()
+        for _ in range(300):
+            await announce(wire, 9, "tnt_1", 100)
+        await until(lambda: reader.window.floor > begun + 60_000, 10)
+        again, many = await first_part()
+    assert reading == again == ["tnt_2"]
+    assert many < 2 * few + SHARDS
+
+
+async def test_many_streams_of_a_tenant_share_one_reading(reader: Reader, wire: Wire, own_server: Embedded) -> None:
+    for shard in range(20):
+        await announce(wire, shard, "tnt_1", 10)
+    log = EventLog(wire)
+    begun, feed = await log.final() - 60_000, Feed(log, DAY, reader)
+    await asyncio.sleep(0.1)
+
+    async def count() -> int:
+        found = 0
+        async with aclosing(feed.follow("tnt_1", None, True, begun, 1)) as items:
+            async for some in items:
+                found += sum(isinstance(item, Entry) for item in some)
+                if any(isinstance(item, Beat) for item in some):
+                    return found
+        return found
+
+    async with reader.here():
+        await asyncio.sleep(0.5)
+        before = commands(own_server)
+        assert await asyncio.gather(*(count() for _ in range(30))) == [200] * 30
+        assert commands(own_server) - before < 3 * SHARDS

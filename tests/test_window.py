@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 
 from app.client.events import Event
-from app.store.log import Position
-from app.window import Entry, Window
+from app.store.log import Entry, Position
+from app.window import Window
 
 
 def entry(ms: int, tenant: str = "tnt_a", sequence: int = 0) -> Entry:
     event = Event(id=f"00-{ms}-{sequence}", type="session.revoked", tenant_id=tenant, occurred_at="", not_after=0)
-    return Entry(Position(ms, 0, sequence), event)
+    return Entry(Position(ms, 0, sequence), tenant, event)
 
 
 def times(window: Window, after: int, tenant: str = "tnt_a") -> list[int]:
@@ -39,17 +39,35 @@ def test_above_its_floor_it_is_complete_whatever_it_had_to_drop() -> None:
         ms = number // 3 + chance.randrange(5) + 1
         if window.add(entry(ms, sequence=number)):
             told.append(ms)
-        assert window.room >= 0
     assert times(window, window.floor) == sorted(ms for ms in told if ms > window.floor)
     assert 0 < window.floor < max(told)
 
 
-def test_it_reaches_back() -> None:
+def test_it_reaches_back_for_one_tenant() -> None:
     window = Window(100)
     window.begin(50)
     window.add(entry(60))
-    window.reach_back(20, [entry(30), entry(40, "tnt_b"), entry(50)])
-    assert window.floor == 20
+    window.add(entry(70, "tnt_b"))
+    window.reach_back("tnt_a", 20, [entry(30), entry(50)])
+    assert (window.floor_of("tnt_a"), window.floor_of("tnt_b")) == (20, 50)
     assert times(window, 20) == [30, 50, 60]
-    assert times(window, 35, "tnt_b") == [40]
-    assert window.room == 96
+    assert times(window, 50, "tnt_b") == [70]
+    assert [window.add(entry(ms)) for ms in (20, 30, 40)] == [True, False, True]
+    assert times(window, 20) == [30, 40, 50, 60]
+
+
+def test_what_was_reached_back_for_makes_way_and_its_floor_says_so() -> None:
+    window = Window(10)
+    window.begin(50)
+    window.reach_back("tnt_a", 40, [entry(ms) for ms in range(43, 50)])
+    window.reach_back("tnt_b", 40, [entry(ms, "tnt_b") for ms in range(43, 50)])
+    assert (window.floor_of("tnt_a"), times(window, 0)) == (50, [])
+    assert (window.floor_of("tnt_b"), len(times(window, 40, "tnt_b"))) == (40, 7)
+    window.reach_back("tnt_b", 30, [entry(ms, "tnt_b") for ms in range(31, 40)])
+    assert (window.floor_of("tnt_b"), times(window, 0, "tnt_b")) == (50, []), "never a hole above a floor"
+    window.reach_back("tnt_b", 40, [entry(45, "tnt_b")])
+    for ms in range(51, 62):
+        window.add(entry(ms))
+    assert window.floor_of("tnt_b") == window.floor > 50
+    assert times(window, 0, "tnt_b") == []
+    assert times(window, 0) == times(window, window.floor)

@@ -31,7 +31,7 @@ from app.feed import Item, Reset
 from app.keys import UnsealError
 from app.model import REASONS
 from app.reader import Beat, Bookmark
-from app.window import Entry
+from app.store.log import Entry
 
 _GATHER_S: Final = 0.005
 """Between two writes to one stream. An event that comes alone leaves at once; of many, those of one such time leave

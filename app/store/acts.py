@@ -43,7 +43,7 @@ class Acts:
     async def on_session(
         self, verb: str, at: Due | Rotation | Session, rules: Rules, now: int, args: Flat, *more: str
     ) -> Any:
-        """Run the script of `verb` on one session: nine keys (and `more`), nine common arguments, then its own."""
+        """Run the script of `verb` on one session: ten keys (and `more`), nine common arguments, then its own."""
         sid = at.id if isinstance(at, Session) else at.session_id
         shard = shard_in(sid)
         keys = [keyspace.session(shard, sid), *keyspace.of_user(shard, at.tenant_id, at.user_id), *more]
@@ -176,5 +176,6 @@ def _swept(shard: int, batch: list[Due], rules: dict[str, Rules], now: int, rete
         sid, tenant_id, user_id = item.session_id, item.tenant_id, item.user_id
         keys += [keyspace.session(shard, sid), keyspace.user(shard, tenant_id, user_id)]
         keys += [keyspace.ended(shard, tenant_id, user_id), keyspace.tenant_index(shard, tenant_id)]
+        keys.append(keyspace.event_ids(shard, tenant_id))
         args += [sid, user_id, numbers[tenant_id], item.exp]
     return keys, args

@@ -1,6 +1,6 @@
 -- No allow-oom flag, on purpose: when memory is full no session begins.
 -- Begin a session and evict the least recently active beyond the limit.
--- KEYS session user ended tenant due cutoff events counts endings once
+-- KEYS session user ended tenant due cutoff events counts endings eventids once
 -- ARGV now retention tenant user sid idle cut cut_at not_after deadline limit reject keep_until fingerprint kind by
 --      field value …
 -- A fingerprint that is not empty makes the call one that may be repeated for a day: `once` remembers what came of it.
@@ -12,7 +12,7 @@ local not_after, deadline, limit, keep_until = tonumber(ARGV[9]), ARGV[10], tonu
 local where = where_from(2)
 local cutoff, fingerprint = cutoff_of(where.cutoff, tenant), ARGV[14]
 
-local known = fingerprint ~= '' and redis.call('GET', KEYS[10])
+local known = fingerprint ~= '' and redis.call('GET', KEYS[11])
 if known then return {'again', unpack(cjson.decode(known))} end
 if cutoff and created_ms(sid) <= cutoff then return {'cut', whole(cutoff)} end
 if redis.call('EXISTS', KEYS[1]) == 1 then -- a repeat, whose first call was not answered: it may have ended since
@@ -44,7 +44,7 @@ if now + redis.call('PTTL', where.user) < keep_until then
   redis.call('PEXPIREAT', where.user, whole(keep_until))
 end
 if fingerprint ~= '' then
-  redis.call('SET', KEYS[10], cjson.encode({fingerprint, sid, unpack(evicted)}), 'PX', whole(DAY))
+  redis.call('SET', KEYS[11], cjson.encode({fingerprint, sid, unpack(evicted)}), 'PX', whole(DAY))
 end
 local name = counted_as(waiting_in(where.counts), tenant, now, 'created', ARGV[15])
 if name then redis.pcall('HINCRBY', where.counts, name, 1) end

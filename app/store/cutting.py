@@ -59,7 +59,8 @@ class CutOffs:
         stands in the tenant's own shard, or in another if that one does not take it."""
 
         async def one(shard: int, announce: bool) -> int:
-            keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id), keyspace.events(shard)]
+            keys = [keyspace.cutoff(shard), keyspace.tenant_index(shard, tenant_id)]
+            keys += [keyspace.events(shard), keyspace.event_ids(shard, tenant_id)]
             not_after = -(-(before + DAY) // 1_000)
             args = [now, self._retention, tenant_id, base32(shard, 2), not_after, int(announce), by, before]
             count: int = await self._wire.script(SCRIPTS["cut_off"], keys, args)

@@ -1,6 +1,6 @@
 -- flags: allow-oom
 -- Trim a user to the limit, the least recently active first, up to ENDS in one act.
--- KEYS user ended tenant due cutoff events counts endings
+-- KEYS user ended tenant due cutoff events counts endings eventids
 -- ARGV now retention tenant user limit idle cut cut_at not_after
 -- Returns {'ok', sid…}: come again until it is empty | {'settle', sid…}
 local now, retention, tenant, user = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]

@@ -46,6 +46,10 @@ def events(shard: int) -> str:
     return log_key(shard)
 
 
+def event_ids(shard: int, tenant_id: str) -> str:
+    return f"hj:{{{TAGS[shard]}}}:eventids:{tenant_id}"
+
+
 def counts(shard: int) -> str:
     return f"hj:{{{TAGS[shard]}}}:counts"
 
@@ -67,9 +71,11 @@ def parked(key: str) -> str:
 
 
 def of_user(shard: int, tenant_id: str, user_id: str) -> list[str]:
-    """The keys of the scripts on a user, in their order: user ended tenant due cutoff events counts endings."""
+    """The keys of the scripts on a user, in their order: user ended tenant due cutoff events counts endings
+    eventids."""
     own = (user(shard, tenant_id, user_id), ended(shard, tenant_id, user_id), tenant_index(shard, tenant_id))
-    return [*own, due(shard), cutoff(shard), events(shard), counts(shard), endings(shard)]
+    of_shard = (due(shard), cutoff(shard), events(shard), counts(shard), endings(shard))
+    return [*own, *of_shard, event_ids(shard, tenant_id)]
 
 
 def tenant(tenant_id: str) -> str:

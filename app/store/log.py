@@ -1,4 +1,4 @@
-"""The log: every shard's stream read as one sequence of events, in an order that a cursor can name.
+"""The event log: every shard's stream read as one sequence of events, in an order that a cursor can name.
 
 Entries are ordered by (millisecond, shard, sequence). Stream ids come from the servers' clocks and only grow, so once
 every primary's clock has passed a millisecond nothing can appear in it any more: up to there the order is final, and
@@ -8,20 +8,21 @@ a reader that goes on from a position misses nothing (Redis Streams, "Entry IDs"
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from app.client.events import Event, event_of
-from app.model import SHARDS, shard_of_event
+from app.client.shards import base32
+from app.errors import Unreadable
+from app.log import Lasting
+from app.model import shard_of_event
 from app.store import keyspace
 from app.store.wire import Wire
 
 _COUNT: Final = 500
-_PER_SHARD: Final = 50
-_BREATH: Final = 100
-_SHARDS_AT_ONCE: Final = 16
-"""Whoever reads the whole log leaves the connection and the loop to others after each of these."""
+_log: Final = logging.getLogger(__name__)
 
 
 class Position(NamedTuple):
@@ -34,89 +35,84 @@ class Position(NamedTuple):
     def __str__(self) -> str:
         return f"{self.ms}.{self.shard}.{self.sequence}"
 
+    @classmethod
+    def of(cls, shard: int, stream_id: bytes) -> Position:
+        ms, _, sequence = stream_id.partition(b"-")
+        return cls(int(ms), shard, int(sequence))
+
     @property
     def stream_id(self) -> str:
         return f"{self.ms}-{self.sequence}"
 
+    @property
+    def event_id(self) -> str:
+        """The id of the event there."""
+        return f"{base32(self.shard, 2)}-{self.stream_id}"
 
-class Batch(msgspec.Struct, frozen=True):
-    """Events in order, the position behind them, and whether more are already final."""
 
-    events: list[tuple[Position, Event]]
+class Entry(msgspec.Struct):
+    """An entry of the log. Its event is decoded when it is first asked for: most entries are of tenants whom nobody
+    follows. `body` is the packed entry until then. `frame` is the event as it is sent, made once for all streams."""
+
     position: Position
-    more: bool
+    tenant_id: str
+    body: bytes | Event
+    frame: bytes = b""
+
+    @classmethod
+    def of(cls, shard: int, row: list[Any]) -> Entry:
+        """Raises `KeyError` for an entry that names no tenant."""
+        return cls(Position.of(shard, row[0]), fields_of(row)[b"n"].decode(), msgspec.msgpack.encode(row))
+
+    @property
+    def event(self) -> Event:
+        if isinstance(self.body, bytes):
+            self.body = event_of(self.position.shard, msgspec.msgpack.decode(self.body))
+        return self.body
 
 
 class EventLog:
     def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+        self.wire = wire
+        self._damaged = Lasting()
 
     @property
     def server(self) -> str:
         """As `Wire.server`."""
-        return self._wire.server
+        return self.wire.server
 
     async def final(self) -> int:
         """The last millisecond in which nothing can appear any more: before the slowest primary's clock."""
-        clocks = await self._wire.each("TIME")
+        clocks = await self.wire.each("TIME")
         return min(int(seconds) * 1_000 + int(micros) // 1_000 for seconds, micros in clocks) - 1
 
-    async def read(self, after: Position, until: int | None = None, tenant_id: str | None = None) -> Batch:
-        """What is final after a position, of one tenant or of all, up to the millisecond `until`; about 50 entries for
-        each shard."""
-        final = await self.final()
-        until = final if until is None else min(until, final)
-        if until < after.ms:
-            return Batch([], after, False)
-        reach, rows = until, list[tuple[Position, Any]]()
-        for first in range(0, SHARDS, _SHARDS_AT_ONCE):
-            shards = range(first, first + _SHARDS_AT_ONCE)
-            for some, whole in await asyncio.gather(*(self._slice(shard, after, until) for shard in shards)):
-                reach = reach if whole else min(reach, some[-1][0].ms - 1)
-                rows += some if tenant_id is None else _of(tenant_id.encode(), some)
-        events: list[tuple[Position, Event]] = []
-        for number, (position, entry) in enumerate(sorted(row for row in rows if row[0].ms <= reach)):
-            if number % _BREATH == 0:
-                await asyncio.sleep(0)
-            events.append((position, event_of(position.shard, entry)))
-        return Batch(events, Position(reach, SHARDS, 0), reach < until)
-
     async def holds(self, event_id: str) -> bool:
-        """Whether the log has this event."""
+        """Whether the log has this event; also true while that cannot be read."""
         key = keyspace.events(shard_of_event(event_id))
         stream_id = event_id.partition("-")[2]
-        return bool(await self._wire.call(key, "XRANGE", key, stream_id, stream_id))
+        try:
+            return bool(await self.wire.call(key, "XRANGE", key, stream_id, stream_id))
+        except Unreadable as error:
+            self.report_damage(shard_of_event(event_id), error)
+            return True
 
-    async def present(self, shard: int, start: str) -> list[tuple[Position, Event]]:
+    async def present(self, shard: int, start: str) -> list[Entry]:
         """Everything in one shard from a stream id on, final or not."""
         key = keyspace.events(shard)
-        found: list[tuple[Position, Event]] = []
+        found: list[Entry] = []
         while True:
-            rows = await self._wire.call(key, "XRANGE", key, start, "+", "COUNT", _COUNT)
-            found += [(_position(shard, row[0]), event_of(shard, row)) for row in rows]
+            rows = await self.wire.call(key, "XRANGE", key, start, "+", "COUNT", _COUNT)
+            found += [Entry.of(shard, row) for row in rows]
             if len(rows) < _COUNT:
                 return found
             start = f"({rows[-1][0].decode()}"
 
-    async def _slice(self, shard: int, after: Position, last: int) -> tuple[list[tuple[Position, Any]], bool]:
-        """One shard's entries behind a position up to the millisecond `last`, and whether that is all of them. If not,
-        at least one millisecond is whole, so that a reader always gets on."""
-        key, start = keyspace.events(shard), str(after.ms)
-        found: list[tuple[Position, Any]] = []
-        while True:
-            rows = await self._wire.call(key, "XRANGE", key, start, last, "COUNT", _PER_SHARD)
-            found += [(place, row) for row in rows if (place := _position(shard, row[0])) > after]
-            if len(rows) < _PER_SHARD:
-                return found, True
-            if found and found[-1][0].ms > found[0][0].ms:
-                return found, False
-            start = f"({rows[-1][0].decode()}"
+    def report_damage(self, shard: int, error: Unreadable) -> None:
+        """Log that a shard's part of the log is damaged, at most once a minute."""
+        if self._damaged.came(asyncio.get_running_loop().time()):
+            _log.error("the log of shard %d cannot be read, nor written (%s)", shard, error)
 
 
-def _of(tenant_id: bytes, rows: list[tuple[Position, Any]]) -> list[tuple[Position, Any]]:
-    return [row for row in rows if dict(zip(row[1][1][::2], row[1][1][1::2], strict=True))[b"n"] == tenant_id]
-
-
-def _position(shard: int, stream_id: bytes) -> Position:
-    ms, _, sequence = stream_id.partition(b"-")
-    return Position(int(ms), shard, int(sequence))
+def fields_of(row: list[Any]) -> dict[bytes, bytes]:
+    """The fields of an entry as the server sent it."""
+    return dict(zip(row[1][::2], row[1][1::2], strict=True))

@@ -1,6 +1,6 @@
 -- flags: allow-oom
 -- Bring what is kept about one session back to what the invariants allow, and change nothing that already is.
--- KEYS session user ended tenant due cutoff events counts endings
+-- KEYS session user ended tenant due cutoff events counts endings eventids
 -- ARGV now retention tenant user sid idle cut cut_at not_after kind
 -- Returns the names of the damages found. A session that the tenant's index still counts as living (its score there is
 -- not negative) has had no end event, so it gets one now; any other is only cleared away.

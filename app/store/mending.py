@@ -32,12 +32,14 @@ _TYPES: Final = {
     "counts": b"hash",
     "events": b"stream",
     "endings": b"hash",
+    "eventids": b"zset",
 }
 _ONE_PER_SHARD: Final = ("due", "cutoff", "counts", "events", "endings")
 _INDEXES: Final = ("user", "ended", "tenant", "due", "endings")
 _OWNER: Final = ("tenant", "user", "user1", "dev", "cc")
 _PAUSE_S: Final = 0.005
 _PARKED_FOR: Final = 7 * DAY
+_LONGEST_RETENTION: Final = 91 * DAY
 _AT_ONCE: Final = 500
 _log: Final = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ class Repair:
         types = await asyncio.gather(*(self._wire.call(key, "TYPE", key) for key in keys))
         for key, found in zip(keys, types, strict=True):
             if found not in (_TYPES[kind], b"none"):
-                await self._park(key, _TYPES[kind])
+                await (self._let_expire(key) if kind == "eventids" else self._park(key, _TYPES[kind]))
         return [key for key, found in zip(keys, types, strict=True) if found == _TYPES[kind]]
 
     async def _records(self, keys: list[str]) -> None:
@@ -137,6 +139,13 @@ class Repair:
         if members:
             drop = "HDEL" if kind == "endings" else "ZREM"
             self.damages["an entry without a record"] += await self._wire.call(key, drop, key, *members)
+
+    async def _let_expire(self, key: str) -> None:
+        """Readers do without an index of events that is damaged, and the tenant's next event replaces it. One that were
+        missing would hide events; so it stays until there can be none that it should hold."""
+        if await self._wire.call(key, "PTTL", key) == -1:
+            await self._wire.call(key, "PEXPIRE", key, _LONGEST_RETENTION)
+            self.damages["an unreadable key"] += 1
 
     async def _park(self, key: str, sound: bytes) -> None:
         """Out of the way, but kept for a week for whoever wants to see what it was; unless its type is `sound`."""

@@ -1,5 +1,6 @@
 -- Stands in front of every script: the rule of life, and the one way a session ends.
--- Times are milliseconds. A `where` table names the declared keys: user, ended, tenant, due, cutoff, events, counts, endings.
+-- Times are milliseconds. A `where` table names the declared keys: user, ended, tenant, due, cutoff, events, counts, endings,
+-- eventids.
 
 local SECOND, DAY, WEEK = 1000, 86400000, 604800000
 local LOOKS = 500 -- how many members one act looks at,
@@ -21,7 +22,8 @@ end
 -- A user's keys as scripts declare them, from KEYS[first] on.
 local function where_from(first)
   return {user = KEYS[first], ended = KEYS[first + 1], tenant = KEYS[first + 2], due = KEYS[first + 3],
-          cutoff = KEYS[first + 4], events = KEYS[first + 5], counts = KEYS[first + 6], endings = KEYS[first + 7]}
+          cutoff = KEYS[first + 4], events = KEYS[first + 5], counts = KEYS[first + 6], endings = KEYS[first + 7],
+          eventids = KEYS[first + 8]}
 end
 
 -- RFC 3339 in UTC; the date by Hinnant's civil_from_days, once for each day (the key is its number).
@@ -72,16 +74,59 @@ local function natural_end(sid, expires, active, rules, cutoff, now)
   if at <= now then return at, reason end
 end
 
--- Append to the shard's log and publish. The first of an act trims the log by the server's own clock (stream ids are
--- of that clock). `fields` are the entry; `json` is the message after its id.
-local trimmed = false
-local function announce(events, shard, tenant, retention, fields, json)
+-- The member of `eventids` for an entry of the log: its id with the hyphen replaced by a letter for the length of the
+-- sequence number (a: one digit), so that members sort as ids do. The twin of `index_member` in app/store/log.py.
+local function index_member(id)
+  local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
+  return ms .. string.char(96 + #sequence) .. sequence
+end
+
+-- The shard's log as the act found it: `oldest` is the first millisecond that is kept (by the server's own clock, of
+-- which stream ids are), `last` the id of the last entry, `from` the id behind which `eventids` of every tenant is complete.
+-- An entry says so in its field `x`; one without it was written by an earlier version, which has no such index.
+local function log_state(events, retention)
+  local found = {oldest = redis.call('TIME')[1] * 1000 - retention, last = '0', from = '0', sound = {}}
+  local entry = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+  if not entry then return found end
+  found.last, found.from = entry[1], entry[1]
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'x' then found.from = entry[2][i + 1] end
+  end
+  if tonumber(string.match(found.from, '^%d+') or 0) < found.oldest then found.from = '0' end
+  return found
+end
+
+-- Drop old members. An index of the wrong type is replaced: then it is complete only from here on.
+local function trim_index(eventids, log)
+  if log.sound[eventids] then return end
+  local old = redis.pcall('ZRANGE', eventids, '-', '(' .. whole(log.oldest), 'BYLEX', 'LIMIT', 0, 100)
+  if old.err then
+    redis.call('UNLINK', eventids)
+    log.from = log.last
+  elseif #old > 0 then
+    redis.call('ZREM', eventids, unpack(old))
+  end
+end
+
+-- Append to the shard's log and to the tenant's index of it, and publish. The first of an act trims the log. `fields`
+-- are the entry; `json` is the message after its id.
+local log
+local function announce(where, shard, tenant, retention, fields, json)
+  local trim = not log
+  log = log or log_state(where.events, retention)
+  trim_index(where.eventids, log)
+  fields[#fields + 1], fields[#fields + 2] = 'x', log.from
   local id
-  if trimmed then
-    id = redis.call('XADD', events, '*', unpack(fields))
+  if trim then
+    id = redis.call('XADD', where.events, 'MINID', '~', whole(log.oldest), '*', unpack(fields))
   else
-    local oldest = redis.call('TIME')[1] * 1000 - retention
-    id, trimmed = redis.call('XADD', events, 'MINID', '~', whole(oldest), '*', unpack(fields)), true
+    id = redis.call('XADD', where.events, '*', unpack(fields))
+  end
+  log.last = id
+  redis.call('ZADD', where.eventids, 0, index_member(id))
+  if not log.sound[where.eventids] then
+    redis.call('PEXPIRE', where.eventids, retention + DAY)
+    log.sound[where.eventids] = true
   end
   redis.call('PUBLISH', 'hj:revocations:' .. tenant, '{"id":"' .. shard .. '-' .. id .. '",' .. json)
 end
@@ -179,7 +224,7 @@ local function carry_out()
   -- announce
   for _, e in ipairs(ends) do
     local event = e.reason == 'expired' and 'session.expired' or 'session.revoked'
-    announce(where.events, string.sub(e.sid, 15, 16), e.tenant, retention,
+    announce(e.where, string.sub(e.sid, 15, 16), e.tenant, retention,
       {'t', event, 'n', e.tenant, 'u', e.user, 's', e.sid, 'r', e.reason, 'at', e.at, 'na', e.not_after},
       '"type":"' .. event .. '","tenant_id":"' .. e.tenant .. '","user_id":' .. cjson.encode(e.user) ..
       ',"session_id":"' .. e.sid .. '","reason":"' .. e.reason .. '","occurred_at":"' .. rfc3339(e.at) ..

@@ -1,6 +1,6 @@
 -- flags: allow-oom
 -- End one session.
--- KEYS session user ended tenant due cutoff events counts endings
+-- KEYS session user ended tenant due cutoff events counts endings eventids
 -- ARGV now retention tenant user sid idle cut cut_at not_after reason by [generation digest]
 -- With the generation and digest of a refresh token: a token that rotate.lua would take for theft ends it for that reason.
 -- Returns 1 if this call ended it, 0 if it was over (time may have ended it unrecorded: then it is recorded now)

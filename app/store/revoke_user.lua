@@ -1,6 +1,6 @@
 -- flags: allow-oom
 -- End a user's sessions but one, up to ENDS in one act.
--- KEYS user ended tenant due cutoff events counts endings
+-- KEYS user ended tenant due cutoff events counts endings eventids
 -- ARGV now retention tenant user except idle cut cut_at not_after reason by
 -- Returns {'ok', sid…}: come again until it is empty | {'settle', sid…}
 local now, retention, tenant, user = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]

@@ -1,6 +1,6 @@
 -- flags: allow-oom
 -- Exchange a refresh token (DESIGN §4). Its MAC has been checked: whatever comes here was once issued.
--- KEYS session user ended tenant due cutoff events counts endings
+-- KEYS session user ended tenant due cutoff events counts endings eventids
 -- ARGV now retention tenant user sid idle cut cut_at not_after limit grace generation digest number successor branch
 -- Returns {outcome, branch, last active, ended score, hash} or {'over'} | {'missing'}; 'fresh': nothing has changed, the
 -- successor's number is another; 'expiring': nothing has changed, less than a second is left, too little for a token

@@ -1,6 +1,6 @@
 -- flags: allow-oom
 -- Settle sessions of one shard: end what time has ended, drop old tombstones, re-score the living.
--- KEYS due cutoff events counts endings, then for each session: session user ended tenant
+-- KEYS due cutoff events counts endings, then for each session: session user ended tenant eventids
 -- ARGV now retention tenants, then for each tenant: name idle cut cut_at not_after, then for each session: sid user,
 --      its tenant's number, exp or nothing
 -- Returns how many ended
@@ -26,10 +26,10 @@ local function bury(where, session, sid)
   end
 end
 
-for i = 0, (#KEYS - 5) / 4 - 1 do
-  local k, a = 6 + 4 * i, 4 + 5 * #tenants + 4 * i
+for i = 0, (#KEYS - 5) / 5 - 1 do
+  local k, a = 6 + 5 * i, 4 + 5 * #tenants + 4 * i
   local where = {user = KEYS[k + 1], ended = KEYS[k + 2], tenant = KEYS[k + 3], due = KEYS[1], cutoff = KEYS[2],
-                 events = KEYS[3], counts = KEYS[4], endings = KEYS[5]}
+                 events = KEYS[3], counts = KEYS[4], endings = KEYS[5], eventids = KEYS[k + 4]}
   local sid, user, tenant, expires = ARGV[a], ARGV[a + 1], tenants[tonumber(ARGV[a + 2])], expiry_of(ARGV[a + 3])
   local active = tonumber(redis.call('ZSCORE', where.user, sid) or '')
   if not active then

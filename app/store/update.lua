@@ -1,7 +1,7 @@
 -- flags: allow-oom
 -- Works when memory is full: a change may take access away (a role, a second factor).
 -- Change what the next access tokens of a live session say, and tell those who verify locally.
--- KEYS session user ended tenant due cutoff events counts endings
+-- KEYS session user ended tenant due cutoff events counts endings eventids
 -- ARGV now retention tenant user sid idle cut cut_at not_after drops, then as many fields to drop, then field value …
 -- Returns {'ok' | 'ended', last active, ended score, hash} or {'missing'}
 local now, retention, tenant, user, sid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
@@ -39,7 +39,7 @@ local said = '"claims":' .. (claims == '' and '{}' or claims) ..
   ',"org_id":' .. (h[1] and cjson.encode(h[1]) or 'null') ..
   ',"role":' .. (h[2] and cjson.encode(h[2]) or 'null') ..
   ',"mfa_verified":' .. (h[3] == '1' and 'true' or 'false')
-announce(where.events, string.sub(sid, 15, 16), tenant, retention,
+announce(where, string.sub(sid, 15, 16), tenant, retention,
   {'t', 'session.updated', 'n', tenant, 'u', user, 's', sid, 'at', whole(now), 'na', whole(not_after), 'c', said},
   '"type":"session.updated","tenant_id":"' .. tenant .. '","user_id":' .. cjson.encode(user) ..
   ',"session_id":"' .. sid .. '","occurred_at":"' .. rfc3339(now) .. '","not_after":' .. whole(not_after) ..

@@ -104,7 +104,7 @@ class Scene:
         log, wanted = EventLog(self.wire), tenant_id or self.backend.tenant_id
 
         async def ends_in(shard: int) -> list[tuple[str, str]]:
-            events = [event for _, event in await log.present(shard, "-") if event.tenant_id == wanted]
+            events = [entry.event for entry in await log.present(shard, "-") if entry.tenant_id == wanted]
             return [(event.session_id, event.reason) for event in events if event.session_id and event.reason]
 
         found: list[tuple[str, str]] = []

@@ -138,8 +138,8 @@ class InProcess:
 
     async def _logged(self, tenant_id: str, shards: set[int]) -> list[tuple[str, str]]:
         log = EventLog(self._wire)
-        found = [event for shard in shards for _, event in await log.present(shard, "-")]
-        mine = [event for event in found if event.tenant_id == tenant_id]
+        found = [entry for shard in shards for entry in await log.present(shard, "-")]
+        mine = [entry.event for entry in found if entry.tenant_id == tenant_id]
         return sorted((e.session_id, e.reason) for e in mine if e.session_id and e.reason)
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from app.errors import ApiKeyNotFound, Conflict, Unreadable, WritesRefused
 from app.log import Lasting
-from app.model import ApiKey, SealedKey, Tenant
+from app.model import SHARDS, ApiKey, SealedKey, Tenant
 from app.store import keyspace
 from app.store.essential import check_writes, write_when_full
 from app.store.wire import Script, Wire
@@ -106,6 +106,9 @@ class RedisRegistry:
             await self._wire.call(index, "ZREM", index, *ids)
         await self._wire.call(uses, "DEL", uses)
         await self._wire.call(living, "DEL", living)
+        events = [keyspace.event_ids(shard, tenant.id) for shard in range(SHARDS)]
+        for first in range(0, SHARDS, _AT_ONCE):
+            await asyncio.gather(*(self._wire.call(key, "UNLINK", key) for key in events[first : first + _AT_ONCE]))
         await self._wire.call(keyspace.TENANTS, "ZREM", keyspace.TENANTS, tenant.id)
         return await self.put_tenant(tenant)
 

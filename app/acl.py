@@ -21,8 +21,8 @@ _SESSIONS: Final = (
     "zscore zmscore zrevrank zremrangebyrank xadd xlen xrange xrevrange pexpire pexpireat pttl publish eval evalsha"
 )
 _FOLLOW: Final = "subscribe psubscribe unsubscribe punsubscribe"
-_READ: Final = "xrange xread hkeys"
-"""The log, and of the ring of signing keys their names, which the JWKS shows to all: no command that reads a value."""
+_READ: Final = "xrange xrevrange xread zrange hkeys"
+"""The log and its indexes; of the ring of signing keys their names, which the JWKS shows to all, but no value."""
 _REPAIR: Final = "scan zscan hscan type rename"
 _QUEUE: Final = "multi exec watch unwatch discard psetex expire incrby zrangebyscore dbsize"
 
@@ -44,7 +44,12 @@ class User(msgspec.Struct, frozen=True):
 USERS: Final = (
     User("hj-api", f"{_CONNECTION} {_SESSIONS} {_FOLLOW}", ("hj:*",), ("hj:revocations:*",)),
     User("hj-worker", f"{_CONNECTION} {_SESSIONS} {_REPAIR} {_QUEUE}", ("hj:*", "arq:*"), ("hj:revocations:*",)),
-    User("hj-subscriber", f"{_CONNECTION} {_FOLLOW} {_READ}", ("hj:{*}:events", "hj:keys"), ("hj:revocations:*",)),
+    User(
+        "hj-subscriber",
+        f"{_CONNECTION} {_FOLLOW} {_READ}",
+        ("hj:{*}:events", "hj:{*}:eventids:*", "hj:keys"),
+        ("hj:revocations:*",),
+    ),
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,6 +23,7 @@ from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError
 from .events import Event, channel, event_of
 from .feed import Backoff, Listener
 from .freshness import clock
+from .log_index import own_entries
 from .shards import SHARDS, SIGNING_KEYS, base32, log_key
 
 _PAST_S: Final = 24 * 3_600 + 600
@@ -50,6 +51,7 @@ class RedisFeed:
         self._every = every
         self._backoff = Backoff()
         self._last: dict[int, bytes] = {}
+        self._begun: set[int] = set()
         self._given: set[str] = set()
         self._given_before: set[str] = set()
         self._generation = 0
@@ -67,6 +69,7 @@ class RedisFeed:
 
     def reload(self) -> None:
         self._last.clear()
+        self._begun.clear()
         self._given, self._given_before = set(), set()
         self._generation += 1
 
@@ -125,8 +128,11 @@ class RedisFeed:
 
     async def _read_shards(self, log: Client, shards: range) -> None:
         beginning = b"%d-0" % int((time.time() - _PAST_S) * 1_000)
-        wanted = {shard: _before(self._last[shard]) if shard in self._last else beginning for shard in shards}
         generation = self._generation
+        await self._begin(log, [shard for shard in shards if shard not in self._begun], beginning)
+        if generation != self._generation:
+            return
+        wanted = {shard: _before(self._last[shard]) if shard in self._last else beginning for shard in shards}
         while wanted:
             pages = await _pages(log, wanted)
             if generation != self._generation:
@@ -143,6 +149,18 @@ class RedisFeed:
                     wanted[shard] = page[-1][0]
             await asyncio.sleep(0)
 
+    async def _begin(self, log: Client, shards: list[int], beginning: bytes) -> None:
+        """Read the tenant's own entries of shards for the first time, as far as there is an index."""
+        generation = self._generation
+        async with aclosing(own_entries(log, shards, self._tenant.decode(), beginning)) as parts:
+            async for shard, entries, reached in parts:
+                if generation != self._generation:
+                    return
+                self._take(shard, entries)
+                self._last[shard] = reached
+        if generation == self._generation:
+            self._begun.update(shards)
+
     def _take(self, shard: int, page: list[Any]) -> None:
         """Give what the channel has not given, or too long ago to be remembered."""
         name = base32(shard, 2)
@@ -156,7 +174,7 @@ class RedisFeed:
             self._last[shard] = page[-1][0]
 
     def _open(self) -> Client:
-        """A client whose XRANGE and XREAD answer as the server does."""
+        """A client whose XRANGE, XREVRANGE and XREAD answer as the server does."""
         if self._cluster:
             options = {**parse_url(self._urls[0]), **_options()}
             secure = options.pop("connection_class", None) is SSLConnection
@@ -166,7 +184,7 @@ class RedisFeed:
             client: Client = RedisCluster(startup_nodes=nodes, ssl=secure, **options)
         else:
             client = Redis.from_url(self._urls[0], **_options())
-        for command in ("XRANGE", "XREAD"):
+        for command in ("XRANGE", "XREVRANGE", "XREAD"):
             client.set_response_callback(command, _as_sent)
         return client
 

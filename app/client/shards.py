@@ -39,6 +39,17 @@ def log_key(shard: int) -> str:
     return f"hj:{{{TAGS[shard]}}}:events"
 
 
+def event_ids_key(shard: int, tenant_id: str) -> str:
+    """The index of one tenant's entries in that stream: a sorted set of `index_member`s."""
+    return f"hj:{{{TAGS[shard]}}}:eventids:{tenant_id}"
+
+
+def index_member(ms: int, sequence: int) -> str:
+    """An entry's id as the index has it: instead of the hyphen a letter for the length of the sequence number (a: one
+    digit), so that members sort as ids do. The twin of `index_member` in app/store/prelude.lua."""
+    return f"{ms:013}{chr(96 + len(str(sequence)))}{sequence}"
+
+
 SIGNING_KEYS: Final = "hj:keys"
 """The ring of signing keys: a hash, whose fields are the `kid`s of the JWKS."""
 

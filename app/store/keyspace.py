@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from app.client.shards import SIGNING_KEYS as SIGNING_KEYS
-from app.client.shards import TAGS, log_key
+from app.client.shards import TAGS, event_ids_key, log_key
 
 TENANTS: Final = "hj:tenants"
 PENDING: Final = "hj:pending"
@@ -47,7 +47,7 @@ def events(shard: int) -> str:
 
 
 def event_ids(shard: int, tenant_id: str) -> str:
-    return f"hj:{{{TAGS[shard]}}}:eventids:{tenant_id}"
+    return event_ids_key(shard, tenant_id)
 
 
 def counts(shard: int) -> str:

@@ -75,7 +75,7 @@ local function natural_end(sid, expires, active, rules, cutoff, now)
 end
 
 -- The member of `eventids` for an entry of the log: its id with the hyphen replaced by a letter for the length of the
--- sequence number (a: one digit), so that members sort as ids do. The twin of `index_member` in app/store/log.py.
+-- sequence number (a: one digit), so that members sort as ids do. The twin of `index_member` in app/client/shards.py.
 local function index_member(id)
   local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
   return ms .. string.char(96 + #sequence) .. sequence

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from app.client.shards import index_member
 from app.errors import Unreadable
 from app.model import SHARDS
 from app.store import keyspace
@@ -115,7 +116,7 @@ class TenantLog:
 
     async def _find_by_index(self, source: _Source, size: int) -> None:
         key = keyspace.event_ids(source.shard, self._tenant_id)
-        first, last = f"({index_member(source.reached)}", f"[{index_member(source.last)}"
+        first, last = f"({_member(source.reached)}", f"[{_member(source.last)}"
         try:
             members = await self._log.wire.call(key, "ZRANGE", key, first, last, "BYLEX", "LIMIT", 0, size)
         except Unreadable:  # the tenant's next event in the shard replaces it
@@ -166,11 +167,8 @@ class TenantLog:
         return [Entry.of(shard, row) for rows in replies for row in rows]
 
 
-def index_member(place: Position) -> str:
-    """The id as the index has it: instead of the hyphen a letter for the length of the sequence number (a: one digit),
-    so that members sort as ids do. The twin of `index_member` in prelude.lua."""
-    sequence = str(place.sequence)
-    return f"{place.ms:013}{chr(96 + len(sequence))}{sequence}"
+def _member(place: Position) -> str:
+    return index_member(place.ms, place.sequence)
 
 
 def _indexed_at(shard: int, member: bytes) -> Position:

@@ -13,7 +13,9 @@ from app.client.events import Event
 from app.client.shards import SHARDS, log_key
 from app.embedded import Embedded
 from app.model import new_session_id
-from tests.servers import command
+from app.store.wire import open_wire
+from tests.builders import announce
+from tests.servers import command, commands
 
 TENANT = "tnt_1"
 SHARD = 7
@@ -68,3 +70,49 @@ async def test_a_reload_in_the_middle_of_a_pass_is_a_reload(own_server: Embedded
         assert listener.told == sessions
     finally:
         await log.aclose()
+
+
+async def read(server: Embedded, url: str = "") -> tuple[list[str | None], int]:
+    """What a first pass is told, and how many commands it takes."""
+    listener = Listening()
+    feed = RedisFeed(url or server.url, TENANT, listener, 1.0)
+    log, before = feed._open(), commands(server)
+    try:
+        await feed._read_shards(log, range(SHARDS))
+        return listener.told, commands(server) - before
+    finally:
+        await log.aclose()
+
+
+async def test_the_first_pass_reads_no_events_of_others(own_server: Embedded) -> None:
+    wire = await open_wire(own_server.url, 10_000)
+    await announce(wire, SHARD, TENANT, 250)
+    few = await read(own_server)
+    for _ in range(100):
+        await announce(wire, SHARD, "tnt_2", 100)
+    await announce(wire, SHARD, TENANT)
+    many = await read(own_server)
+    await wire.close()
+    assert (len(few[0]), len(many[0])) == (250, 251)
+    assert many[1] <= few[1] + 1
+
+
+async def test_a_first_pass_misses_nothing_that_no_index_has(own_server: Embedded) -> None:
+    """Of a version without an index, before and behind one with; and as a user who may not read it."""
+    wire = await open_wire(own_server.url, 10_000)
+    await announce(wire, SHARD, TENANT, 3)
+    for number in range(2):
+        revoked(own_server, f"ses_old_{number}")
+        await announce(wire, SHARD, TENANT, 2)
+    await announce(wire, SHARD + 1, TENANT, 2)
+    told, _ = await read(own_server)
+    assert sorted(map(str, told)) == sorted(["s"] * 9 + ["ses_old_0", "ses_old_1"])
+    revoked(own_server, "ses_last")
+    told, _ = await read(own_server)
+    assert len(told) == 12
+    command(
+        own_server, "ACL", "SETUSER", "old", "on", ">pw", "~hj:{*}:events", "~hj:keys", "+xrange", "+xread", "+select"
+    )
+    told, _ = await read(own_server, f"redis://old:pw@127.0.0.1:{own_server.port}/0")
+    assert len(told) == 12
+    await wire.close()

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
+from app.client.shards import index_member
 from app.embedded import Embedded
 from app.model import DAY, SHARDS
 from app.store import keyspace
 from app.store.log import EventLog, Position
-from app.store.tenant_log import TenantLog, index_member
+from app.store.tenant_log import TenantLog
 from app.store.wire import Wire, open_wire
 from tests.builders import a_tenant, announce
 from tests.servers import commands
@@ -195,6 +196,6 @@ def test_members_of_an_index_sort_as_places_do() -> None:
     places = [
         Position(1_700_000_000_000 + ms, 0, sequence) for ms in (0, 1) for sequence in (0, 9, 10, 99, 100, 2**64 - 1)
     ]
-    members = [index_member(place) for place in places]
+    members = [index_member(place.ms, place.sequence) for place in places]
     assert members == sorted(members)
     assert re.fullmatch(r"\d{13}t\d{20}", members[-1])

@@ -286,7 +286,9 @@ async def test_entries_that_lead_nowhere_are_dropped(
     assert not await store.repair(rules_of, now)
 
 
-@pytest.mark.parametrize("kind", ["session", "user", "ended", "tenant", "due", "cutoff", "counts", "events", "endings"])
+@pytest.mark.parametrize(
+    "kind", ["session", "user", "ended", "tenant", "due", "cutoff", "counts", "events", "endings", "eventids"]
+)
 async def test_no_name_that_a_user_may_have_makes_a_key_look_damaged(
     store: RedisSessionStore, tenant: str, now: int, kind: str
 ) -> None:
@@ -322,6 +324,26 @@ async def test_a_key_of_another_type_stops_nothing_and_is_parked(
     parked = key.replace("}:", "}:parked:")
     assert await wire.call(parked, "TYPE", parked) == b"string"
     assert not await store.repair(rules_of, late)
+
+
+async def test_an_index_of_events_of_another_type_stops_nothing_and_goes_by_itself(
+    store: RedisSessionStore, wire: Wire, session: Session, now: int, announced: Announced
+) -> None:
+    """It is not parked: where it were missing, readers would take it for an empty one."""
+    others = [a_session(session.tenant_id, now, user=session.user_id) for _ in range(2)]
+    for other in others:
+        await store.create(other, DIGEST, Rules(), now)
+    key = keyspace.event_ids(shard_in(session.id), session.tenant_id)
+    await wire.call(key, "SET", key, "rubbish")
+    assert (await store.repair(rules_of, now))["an unreadable key"] == 1
+    assert not await store.repair(rules_of, now)
+    assert await wire.call(key, "TYPE", key) == b"string"
+    assert await wire.call(key, "PTTL", key) > 90 * DAY
+    assert await store.revoke(session.tenant_id, session.id, "revoked", Rules(), now)
+    assert await store.revoke_user(session.tenant_id, session.user_id, None, "admin", Rules(), now)
+    assert len(await announced.ends()) == 3
+    assert await wire.call(key, "ZCARD", key) == 3
+    assert await wire.call(key, "PTTL", key) <= 2 * DAY
 
 
 async def test_a_deadline_that_is_no_number_keeps_the_sweep_from_nobody(

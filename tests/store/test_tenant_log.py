@@ -175,6 +175,7 @@ async def test_a_damaged_index_costs_time_and_no_event(wire: Wire, healed: bool)
     assert found == await everything(log, tenant, [shard])
     assert len(found) == (5 if healed else 3)
     assert await wire.call(key, "TYPE", key) == (b"zset" if healed else b"string")
+    await wire.call(key, "UNLINK", key)
 
 
 async def test_a_damaged_shard_of_the_log_keeps_nobody_from_the_others(

@@ -14,7 +14,7 @@ from app.client.shards import SHARDS, log_key
 from app.embedded import Embedded
 from app.model import new_session_id
 from app.store.wire import open_wire
-from tests.builders import announce
+from tests.builders import a_tenant, announce
 from tests.servers import command, commands
 
 TENANT = "tnt_1"
@@ -116,3 +116,21 @@ async def test_a_first_pass_misses_nothing_that_no_index_has(own_server: Embedde
     told, _ = await read(own_server, f"redis://old:pw@127.0.0.1:{own_server.port}/0")
     assert len(told) == 12
     await wire.close()
+
+
+async def test_a_first_pass_in_a_cluster(cluster_url: str) -> None:
+    """Each shard's keys are on one of its servers; more entries of one shard than are asked for at once."""
+    wire, tenant, listener = await open_wire(cluster_url, 10_000), a_tenant(), Listening()
+    for shard in range(0, SHARDS, 100):
+        await announce(wire, shard, tenant, 3)
+        await announce(wire, shard, "tnt_2", 3)
+    await announce(wire, SHARD, tenant, 400)
+    await wire.close()
+    feed = RedisFeed(cluster_url, tenant, listener, 1.0)
+    log = feed._open()
+    try:
+        for _ in range(2):
+            await feed._read_shards(log, range(SHARDS))
+            assert len(listener.told) == 11 * 3 + 400
+    finally:
+        await log.aclose()

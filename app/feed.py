@@ -56,8 +56,10 @@ class Feed:
         self._reader = reader
         self._few = asyncio.Semaphore(_AT_ONCE)
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
-        self._reaching = WeakValueDictionary[str, asyncio.Lock]()
-        self._too_far: dict[str, int] = {}
+        self._reaching = asyncio.Lock()
+        self._reaching_for = WeakValueDictionary[str, asyncio.Lock]()
+        self._too_far = 0
+        self._tenants_too_far: dict[str, int] = {}
 
     async def page(self, tenant_id: str, after: Bookmark | None, limit: int, since: int = 0) -> EventPage:
         """A tenant's events after a bookmark, oldest first; `None` begins with the oldest that are kept since `since`.
@@ -148,22 +150,39 @@ class Feed:
                 yield entries, place
 
     async def _floor_for(self, tenant_id: str, need: int) -> int:
-        """The tenant's floor in the window, lowered to `need` if what lies between fits in; read once for all of its
-        streams that ask."""
+        """The tenant's floor in the window, lowered to `need` if that is possible: for all tenants if what lies between
+        is little, else for this one. Done once for all who ask."""
         window = self._reader.window
-        async with self._reaching.setdefault(tenant_id, asyncio.Lock()):
-            floor, older = window.floor_of(tenant_id), list[Entry]()
-            if need >= floor or need < self._too_far.get(tenant_id, 0):
-                return floor
-            async with aclosing(self._from_log(tenant_id, Position(need, SHARDS, 0), floor)) as parts:
-                async for batch in parts:
-                    older += batch.entries
-                    if len(older) > window.most:
-                        self._too_far[tenant_id] = need + MINUTE
-                        return window.floor_of(tenant_id)
-            if batch.position.ms == floor == window.floor_of(tenant_id):
-                window.reach_back(tenant_id, need, older)
-            return window.floor_of(tenant_id)
+        async with self._reaching:
+            if need < window.floor_of(tenant_id) and need >= self._too_far:
+                await self._reach_back(need)
+        async with self._reaching_for.setdefault(tenant_id, asyncio.Lock()):
+            if self._tenants_too_far.get(tenant_id, 0) <= need < window.floor_of(tenant_id):
+                await self._reach_back_for(tenant_id, need)
+        return window.floor_of(tenant_id)
+
+    async def _reach_back(self, need: int) -> None:
+        window = self._reader.window
+        floor = window.floor
+        if floor > await self._log.final():
+            return
+        older = await self._log.between(need, floor, min(window.room, window.most // 4))
+        if older is None:
+            self._too_far = need + MINUTE
+        elif window.floor == floor:
+            window.reach_back(need, older)
+
+    async def _reach_back_for(self, tenant_id: str, need: int) -> None:
+        window, older = self._reader.window, list[Entry]()
+        floor = window.floor_of(tenant_id)
+        async with aclosing(self._from_log(tenant_id, Position(need, SHARDS, 0), floor)) as parts:
+            async for batch in parts:
+                older += batch.entries
+                if len(older) > window.most:
+                    self._tenants_too_far[tenant_id] = need + MINUTE
+                    return
+        if batch.position.ms == floor == window.floor_of(tenant_id):
+            window.reach_back_for(tenant_id, need, older)
 
     async def _from_log(self, tenant_id: str, place: Position, until: int) -> AsyncGenerator[Batch, None]:
         """What the window does not hold, in bounded parts; few tenants read so at once."""

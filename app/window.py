@@ -6,7 +6,7 @@ it reaches further back.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from operator import attrgetter
 from typing import Final
@@ -51,7 +51,16 @@ class Window:
         """The tenant's own floor, which lies below that of all if older entries were read for it."""
         return self._floors.get(tenant_id, self.floor)
 
-    def reach_back(self, tenant_id: str, floor: int, older: list[Entry]) -> None:
+    def reach_back(self, floor: int, older: list[Entry]) -> None:
+        """Take in everything of all tenants that lies between a lower floor and the present one."""
+        for entry in older:
+            if entry.position.ms <= self.floor_of(entry.tenant_id):
+                insort(self._tenants[entry.tenant_id], entry, key=_place)
+                self._count += 1
+        self._floors = {tenant_id: own for tenant_id, own in self._floors.items() if own < floor}
+        self.floor = floor
+
+    def reach_back_for(self, tenant_id: str, floor: int, older: list[Entry]) -> None:
         """Take in all of one tenant's entries, in order, between a lower floor and its present one. Where they do not
         fit in, what was taken in so before is dropped."""
         if self._older + len(older) > self.most:
@@ -62,6 +71,11 @@ class Window:
         self._tenants[tenant_id][:0] = older
         self._older += len(older)
         self._floors[tenant_id] = floor
+
+    @property
+    def room(self) -> int:
+        """How many more entries of all tenants fit in."""
+        return self.most - self._count
 
     def after(self, tenant_id: str, position: Position, until: Position = _END, most: int | None = None) -> list[Entry]:
         """A tenant's entries behind a position that is not below the floor, oldest first, up to `most`."""

@@ -11,7 +11,7 @@ from app.window import Window
 
 def entry(ms: int, tenant: str = "tnt_a", sequence: int = 0) -> Entry:
     event = Event(id=f"00-{ms}-{sequence}", type="session.revoked", tenant_id=tenant, occurred_at="", not_after=0)
-    return Entry(Position(ms, 0, sequence), tenant, event)
+    return Entry(Position(ms, 0, sequence), event)
 
 
 def times(window: Window, after: int, tenant: str = "tnt_a") -> list[int]:
@@ -39,8 +39,25 @@ def test_above_its_floor_it_is_complete_whatever_it_had_to_drop() -> None:
         ms = number // 3 + chance.randrange(5) + 1
         if window.add(entry(ms, sequence=number)):
             told.append(ms)
+        assert window.room >= 0
     assert times(window, window.floor) == sorted(ms for ms in told if ms > window.floor)
     assert 0 < window.floor < max(told)
+
+
+def test_it_reaches_back() -> None:
+    window = Window(100)
+    window.begin(50)
+    window.add(entry(60))
+    window.reach_back_for("tnt_c", 10, [entry(ms, "tnt_c") for ms in (15, 30, 45)])
+    window.reach_back_for("tnt_d", 45, [entry(48, "tnt_d")])
+    others = [entry(30, "tnt_c"), entry(45, "tnt_c"), entry(25, "tnt_d"), entry(48, "tnt_d")]
+    window.reach_back(20, [entry(30), entry(40, "tnt_b"), entry(50), *others])
+    assert [window.floor_of(tenant) for tenant in ("tnt_a", "tnt_c", "tnt_d")] == [20, 10, 20]
+    assert times(window, 20) == [30, 50, 60]
+    assert times(window, 35, "tnt_b") == [40]
+    assert times(window, 10, "tnt_c") == [15, 30, 45]
+    assert times(window, 20, "tnt_d") == [25, 48]
+    assert window.room == 95
 
 
 def test_it_reaches_back_for_one_tenant() -> None:
@@ -48,7 +65,7 @@ def test_it_reaches_back_for_one_tenant() -> None:
     window.begin(50)
     window.add(entry(60))
     window.add(entry(70, "tnt_b"))
-    window.reach_back("tnt_a", 20, [entry(30), entry(50)])
+    window.reach_back_for("tnt_a", 20, [entry(30), entry(50)])
     assert (window.floor_of("tnt_a"), window.floor_of("tnt_b")) == (20, 50)
     assert times(window, 20) == [30, 50, 60]
     assert times(window, 50, "tnt_b") == [70]
@@ -59,13 +76,13 @@ def test_it_reaches_back_for_one_tenant() -> None:
 def test_what_was_reached_back_for_makes_way_and_its_floor_says_so() -> None:
     window = Window(10)
     window.begin(50)
-    window.reach_back("tnt_a", 40, [entry(ms) for ms in range(43, 50)])
-    window.reach_back("tnt_b", 40, [entry(ms, "tnt_b") for ms in range(43, 50)])
+    window.reach_back_for("tnt_a", 40, [entry(ms) for ms in range(43, 50)])
+    window.reach_back_for("tnt_b", 40, [entry(ms, "tnt_b") for ms in range(43, 50)])
     assert (window.floor_of("tnt_a"), times(window, 0)) == (50, [])
     assert (window.floor_of("tnt_b"), len(times(window, 40, "tnt_b"))) == (40, 7)
-    window.reach_back("tnt_b", 30, [entry(ms, "tnt_b") for ms in range(31, 40)])
+    window.reach_back_for("tnt_b", 30, [entry(ms, "tnt_b") for ms in range(31, 40)])
     assert (window.floor_of("tnt_b"), times(window, 0, "tnt_b")) == (50, []), "never a hole above a floor"
-    window.reach_back("tnt_b", 40, [entry(45, "tnt_b")])
+    window.reach_back_for("tnt_b", 40, [entry(45, "tnt_b")])
     for ms in range(51, 62):
         window.add(entry(ms))
     assert window.floor_of("tnt_b") == window.floor > 50

@@ -17,11 +17,13 @@ from app.client.events import Event, event_of
 from app.client.shards import base32
 from app.errors import Unreadable
 from app.log import Lasting
-from app.model import shard_of_event
+from app.model import SHARDS, shard_of_event
 from app.store import keyspace
 from app.store.wire import Wire
 
 _COUNT: Final = 500
+_SHARDS_AT_ONCE: Final = 64
+"""Leave the connection and the loop to others after each of these."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -55,14 +57,18 @@ class Entry(msgspec.Struct):
     follows. `body` is the packed entry until then. `frame` is the event as it is sent, made once for all streams."""
 
     position: Position
-    tenant_id: str
     body: bytes | Event
+    tenant_id: str = ""
     frame: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not self.tenant_id:
+            self.tenant_id = self.event.tenant_id
 
     @classmethod
     def of(cls, shard: int, row: list[Any]) -> Entry:
         """Raises `KeyError` for an entry that names no tenant."""
-        return cls(Position.of(shard, row[0]), fields_of(row)[b"n"].decode(), msgspec.msgpack.encode(row))
+        return cls(Position.of(shard, row[0]), msgspec.msgpack.encode(row), fields_of(row)[b"n"].decode())
 
     @property
     def event(self) -> Event:
@@ -106,6 +112,33 @@ class EventLog:
             if len(rows) < _COUNT:
                 return found
             start = f"({rows[-1][0].decode()}"
+
+    async def between(self, after: int, until: int, most: int) -> list[Entry] | None:
+        """The entries of all tenants behind the millisecond `after` up to `until`; `None` if more than `most`."""
+        found: list[Entry] = []
+        for first in range(0, SHARDS, _SHARDS_AT_ONCE):
+            shards = range(first, first + _SHARDS_AT_ONCE)
+            for entries in await asyncio.gather(*(self._between(shard, after, until, most) for shard in shards)):
+                found += entries
+            if len(found) > most:
+                return None
+        return found
+
+    async def _between(self, shard: int, after: int, until: int, most: int) -> list[Entry]:
+        """The same of one shard, and not many more than `most`."""
+        key, start = keyspace.events(shard), str(after + 1)
+        found: list[Entry] = []
+        while len(found) <= most:
+            try:
+                rows = await self.wire.call(key, "XRANGE", key, start, until, "COUNT", _COUNT)
+            except Unreadable as error:
+                self.report_damage(shard, error)
+                break
+            found += [Entry.of(shard, row) for row in rows if b"n" in fields_of(row)]
+            if len(rows) < _COUNT:
+                break
+            start = f"({rows[-1][0].decode()}"
+        return found
 
     def report_damage(self, shard: int, error: Unreadable) -> None:
         """Log that a shard's part of the log is damaged, at most once a minute."""

@@ -82,24 +82,26 @@ local function index_member(id)
 end
 
 -- The shard's log as the act found it: `oldest` is the first millisecond that is kept (by the server's own clock, of
--- which stream ids are), `last` the id of the last entry, `from` the id behind which `eventids` of every tenant is complete.
--- An entry says so in its field `x`; one without it was written by an earlier version, which has no such index.
+-- which stream ids are), and `indexed` the first that indexes keep, an hour earlier for readers whose clocks differ; `last`
+-- is the id of the last entry, `from` the id behind which `eventids` of every tenant is complete. An entry says so in its
+-- field `x`; one without it was written by an earlier version, which has no such index.
 local function log_state(events, retention)
-  local found = {oldest = redis.call('TIME')[1] * 1000 - retention, last = '0', from = '0', sound = {}}
+  local oldest = redis.call('TIME')[1] * 1000 - retention
+  local found = {oldest = oldest, indexed = oldest - 3600000, last = '0', from = '0', sound = {}}
   local entry = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
   if not entry then return found end
   found.last, found.from = entry[1], entry[1]
   for i = 1, #entry[2], 2 do
     if entry[2][i] == 'x' then found.from = entry[2][i + 1] end
   end
-  if tonumber(string.match(found.from, '^%d+') or 0) < found.oldest then found.from = '0' end
+  if tonumber(string.match(found.from, '^%d+') or 0) < found.indexed then found.from = '0' end
   return found
 end
 
 -- Drop old members. An index of the wrong type is replaced: then it is complete only from here on.
 local function trim_index(eventids, log)
   if log.sound[eventids] then return end
-  local old = redis.pcall('ZRANGE', eventids, '-', '(' .. whole(log.oldest), 'BYLEX', 'LIMIT', 0, 100)
+  local old = redis.pcall('ZRANGE', eventids, '-', '(' .. whole(log.indexed), 'BYLEX', 'LIMIT', 0, 100)
   if old.err then
     redis.call('UNLINK', eventids)
     log.from = log.last

@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from app.client.redis_address import RedisAddress, parse_address
 from app.embedded import Embedded, EmbeddedError, dies_with_parent
-from app.settings import SettingError, Settings, where
+from app.settings import SettingError, Settings
 
 _READY_S = 60.0
 _TERM_S = 6.0
@@ -77,7 +77,7 @@ class Child:
 def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    folder = Path(os.environ.get("HELLOJOHN_DATA") or ".data")
+    folder = Path(os.environ.get("HELLOJOHN_DATA", "").strip() or ".data")
     try:
         with ExitStack() as stack:
             try:
@@ -99,12 +99,14 @@ def _run(stack: ExitStack, folder: Path) -> None:
     _check_port(settings)
     servers = _servers(folder, settings)
     env = dict(os.environ, HELLOJOHN_DATA=str(folder))
+    if not env.get("HELLOJOHN_ISSUER", "").strip() and "REDIS_URL" in servers:  # then it follows the port
+        env["HELLOJOHN_ACCEPT"] = f"{env.get('HELLOJOHN_ACCEPT', '')} issuer"
     for name, server in servers.items():
         stack.callback(server.stop)
         env[name] = server.start().url
         _keep_port(server)
     if "REDIS_URL" not in servers:
-        _say(f"using the server that REDIS_URL names, {where(settings.redis_url)}")
+        _say(f"using the server that REDIS_URL names, {settings.redis_url.place}")
     children: list[Child] = []
     stack.callback(_stop, children)
     children.append(Child("API", "app.main", env))
@@ -114,7 +116,7 @@ def _run(stack: ExitStack, folder: Path) -> None:
     _wait_until_ready(url, supervision)
     inside = _address(settings, settings.admin_port or settings.port)
     kept = _first_tenant(url, inside, settings.admin_key, _read(folder / "dev.env"))
-    kept |= {"ADMIN_KEY": settings.admin_key, "REDIS_URL": env.get("REDIS_URL") or settings.redis_url}
+    kept |= {"ADMIN_KEY": settings.admin_key, "REDIS_URL": env["REDIS_URL"].strip()}
     kept["HELLOJOHN_ISSUER"] = settings.issuer
     _write(folder / "dev.env", {"HELLOJOHN_URL": url} | kept)
     shown = _TRY.format(url=url, tenant_id=kept["TENANT_ID"], api_key=kept["API_KEY"], file=folder / "dev.env")
@@ -164,11 +166,15 @@ def _servers(folder: Path, settings: Settings) -> dict[str, Embedded]:
     They keep their port where they can, so that a terminal that has read dev.env goes on to work, and a REDIS_URL that
     is only a copy of ours is no other server."""
     port = _kept_port(folder / "valkey")
-    if os.environ.get("REDIS_URL") in (None, "", f"redis://127.0.0.1:{port}/0"):
+    if not os.environ.get("REDIS_URL", "").strip() or _is_kept(settings.redis_url, port):
         return {"REDIS_URL": _embedded(folder / "valkey")}
-    if "+cluster" in urlsplit(settings.redis_url).scheme and settings.arq_redis_url is None:
+    if settings.redis_url.cluster and settings.arq_redis_url is None:
         return {"ARQ_REDIS_URL": _embedded(folder / "queue")}
     return {}
+
+
+def _is_kept(address: RedisAddress, port: int | None) -> bool:
+    return port is not None and address == parse_address(f"redis://127.0.0.1:{port}/0")
 
 
 def _embedded(folder: Path) -> Embedded:

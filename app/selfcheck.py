@@ -1,4 +1,4 @@
-"""What a process asks before it serves: is the store fit, and is this deployment's secret the one its keys lie under?
+"""What a process checks before it serves: the store is fit, and secret, issuer and retention are the deployment's own.
 
 In production a finding stops the process unless `HELLOJOHN_ACCEPT` names its topic; in development it is a warning.
 A store that does not answer is no finding: the process starts, answers 503, and asks again until the store comes.
@@ -13,21 +13,30 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
+from time import monotonic
 from typing import Final
 from urllib.parse import urlsplit
 
 from app.errors import StoreUnavailable
 from app.keys import UnsealError
+from app.log import Lasting
+from app.model import HOUR
 from app.runtime import open_runtime
-from app.settings import SettingError, Settings, where
+from app.settings import BARE, PREFIX, SettingError, Settings
+from app.store.deployment import keep_shared, read_shared
 from app.store.health import Finding, examine
-from app.store.wire import open_wire
+from app.store.wire import Wire, open_wire
 
 _PATIENCE_S: Final = 5.0
 _PAUSE_S: Final = 0.2
-_PREFIX: Final = "HELLOJOHN_"
+_SHARED: Final = {
+    "issuer": ("HELLOJOHN_ISSUER", "issuer"),
+    "retention_hours": ("HELLOJOHN_RETENTION_HOURS", "retention"),
+}
+"""Field in the store → its setting and its topic in `HELLOJOHN_ACCEPT`."""
+_waiting: Final = Lasting()
 NAMES: Final = frozenset(
-    _PREFIX + name
+    PREFIX + name
     for name in (
         "ACCEPT ADMIN_KEY DASHBOARD_URL DATA ENV FAILURES_PER_MINUTE GEOIP_FILE ISSUER LOG OIDC_ALLOWED OIDC_CLIENT_ID "
         "OIDC_CLIENT_SECRET OIDC_ISSUER OIDC_SCOPE ORIGINS OTHER_SECRET PROXIES READS_PER_MINUTE RETENTION_HOURS "
@@ -35,9 +44,8 @@ NAMES: Final = frozenset(
     ).split()
 )
 """All settings that begin so; `HELLOJOHN_URL` is for those who call the service."""
-_BARE: Final = ("ADMIN_PORT", "ARQ_REDIS_URL", "HOST", "PORT", "REDIS_TIMEOUT_MS", "REDIS_URL")
 _LINK: Final = re.compile(
-    _PREFIX + r"(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=[0-9]+|PORT=\w+://.*|PORT_[0-9]+_(TCP|UDP)(_\w+)?=.*)"
+    PREFIX + r"(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=[0-9]+|PORT=\w+://.*|PORT_[0-9]+_(TCP|UDP)(_\w+)?=.*)"
 )
 _log = logging.getLogger("app.selfcheck")
 
@@ -57,15 +65,15 @@ async def check(settings: Settings) -> bool:
                 while True:
                     try:
                         _judge(settings, await examine(wire, runtime.clock()))
+                        _compare(settings, await read_shared(wire))
                         await runtime.keys.signer(runtime.clock())
+                        await _keep_shared(settings, wire)
                         return True
                     except StoreUnavailable:
                         await asyncio.sleep(_PAUSE_S)
         except TimeoutError:
-            _log.warning(
-                "the store at %s does not answer; nothing is served until it does and has been checked",
-                where(settings.redis_url),
-            )
+            if _waiting.came(monotonic()):
+                _log.warning("nothing is served until the store at %s answers and is fit", settings.redis_url.place)
             return False
         except UnsealError:
             raise SettingError(
@@ -93,14 +101,14 @@ def warn_of_unknown(env: Mapping[str, str] = os.environ) -> None:
 def unknown(env: Mapping[str, str]) -> dict[str, str | None]:
     """Names that begin as ours do and set nothing, each with the one that may have been meant. Kubernetes sets some of
     its own for a service that is called like this one, with numbers and addresses in them."""
-    names = sorted(name for name in env if name.startswith(_PREFIX) and name not in NAMES)
+    names = sorted(name for name in env if name.startswith(PREFIX) and name not in NAMES)
     return {name: _nearest(name) for name in names if not _LINK.fullmatch(f"{name}={env[name]}")}
 
 
 def _nearest(name: str) -> str | None:
     """Compared without what all of them have in common."""
-    known = {known.removeprefix(_PREFIX): known for known in (*sorted(NAMES), *_BARE)}
-    return next((known[near] for near in get_close_matches(name.removeprefix(_PREFIX), known, 1, 0.75)), None)
+    known = {known.removeprefix(PREFIX): known for known in (*sorted(NAMES), *BARE)}
+    return next((known[near] for near in get_close_matches(name.removeprefix(PREFIX), known, 1, 0.75)), None)
 
 
 def _is_loopback(host: str) -> bool:
@@ -108,6 +116,30 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _shared(settings: Settings) -> dict[str, str]:
+    """What every process of a deployment must have alike. A process that signs no tokens may have no issuer."""
+    hours = {"retention_hours": str(settings.retention_ms // HOUR)}
+    return {"issuer": settings.issuer, **hours} if settings.issuer else hours
+
+
+def _compare(settings: Settings, stored: Mapping[str, str]) -> None:
+    """Raises `SettingError` for all that differs and is not accepted."""
+    refused = []
+    for name, value in _shared(settings).items():
+        setting, topic = _SHARED[name]
+        if topic not in settings.accepted and stored.get(name, value) != value:
+            way_out = f"set the same, or to change it for all of them HELLOJOHN_ACCEPT={topic}"
+            refused.append(f"{setting} differs from that of the other processes on this store; {way_out}")
+    if refused:
+        raise SettingError(". ".join(refused))
+
+
+async def _keep_shared(settings: Settings, wire: Wire) -> None:
+    """Also where two processes with different values start at once on a new store: one of them is refused."""
+    replaced = [name for name, (_, topic) in _SHARED.items() if topic in settings.accepted]
+    _compare(settings, await keep_shared(wire, _shared(settings), replaced))
 
 
 def _judge(settings: Settings, findings: list[Finding]) -> None:

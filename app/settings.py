@@ -11,17 +11,22 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from app.client.redis_address import AddressError, RedisAddress, parse_address
+
 Network = IPv4Network | IPv6Network
 Environment = Literal["development", "production"]
-_TOPICS = frozenset({"version", "eviction", "persistence", "clock"})
-_URL_OPTIONS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_TOPICS = frozenset({"version", "eviction", "persistence", "clock", "issuer", "retention"})
+PREFIX = "HELLOJOHN_"
+BARE = ("ADMIN_PORT", "ARQ_REDIS_URL", "HOST", "PORT", "REDIS_TIMEOUT_MS", "REDIS_URL")
+"""The settings whose names do not begin with `PREFIX`."""
 _MOST = 60_000_000
-_SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
+_BLANKS = re.compile(r"[\x00-\x1f\x7f]")
+_DEFAULT_REDIS = parse_address("redis://127.0.0.1:6379/0")
 
 
 class SettingError(ValueError):
@@ -40,16 +45,17 @@ class Oidc(msgspec.Struct, frozen=True, kw_only=True):
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`secret` feeds every derived key (HKDF); what was made under `other_secret` is good as well. `issuer` is
-    the `iss` of every access token; `dashboard_url`: where operators find the dashboard, if elsewhere."""
+    the `iss` of every access token, or empty in a process that signs none and was given none; `dashboard_url`: where
+    operators find the dashboard, if elsewhere. `repr` hides every secret."""
 
-    redis_url: str
+    redis_url: RedisAddress
     secret: bytes
     admin_key: str
     issuer: str
     dashboard_url: str | None = None
     other_secret: bytes | None = None
     environment: Environment = "development"
-    arq_redis_url: str | None = None
+    arq_redis_url: RedisAddress | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     admin_port: int | None = None
@@ -66,6 +72,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reads_per_minute: int = 600_000
     writes_per_minute: int = 600_000
 
+    def __repr__(self) -> str:
+        return f"Settings(redis_url={self.redis_url!r}, issuer={self.issuer!r}, environment={self.environment!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("redis_url", self.redis_url), ("issuer", self.issuer), ("environment", self.environment)]
+
+    @property
+    def queue_address(self) -> RedisAddress:
+        """Where the worker keeps its queue."""
+        return self.arq_redis_url or self.redis_url
+
     @property
     def secrets(self) -> tuple[bytes, ...]:
         """The one to make things under, then the one that is good as well."""
@@ -77,7 +94,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.dashboard_url or self.issuer
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
+    def from_env(cls, env: Mapping[str, str] = os.environ, *, signs_tokens: bool = True) -> Settings:
+        """`signs_tokens`: without a given issuer development derives one from PORT."""
+        env = _trimmed(env)
         environment = _choice(env, "HELLOJOHN_ENV", ("development", "production"), "development")
         port = _number(env, "PORT", 8000, 1, 65_535)
         secret, admin_key = _secret(env, environment), _admin_key(env, environment)
@@ -86,14 +105,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingError("HELLOJOHN_ADMIN_KEY must not be made of HELLOJOHN_SECRET")
         return cls(
             environment=environment,  # type: ignore[arg-type]
-            redis_url=_url(env, "REDIS_URL", "redis://127.0.0.1:6379/0"),
-            arq_redis_url=_url(env, "ARQ_REDIS_URL", None) if env.get("ARQ_REDIS_URL") else None,
+            redis_url=_redis_address(env, "REDIS_URL") or _DEFAULT_REDIS,
+            arq_redis_url=_redis_address(env, "ARQ_REDIS_URL"),
             secret=secret,
             admin_key=admin_key,
             other_secret=_other_secret(env, environment, secret),
-            issuer=_issuer(env, environment, port),
+            issuer=_issuer(env, environment, f"http://127.0.0.1:{port}" if signs_tokens else ""),
             dashboard_url=_dashboard_url(env, required=oidc is not None and admin_port is not None),
-            host=env.get("HOST", "127.0.0.1"),
+            host=env.get("HOST") or "127.0.0.1",
             port=port,
             admin_port=admin_port,
             geoip_file=_file(env, "HELLOJOHN_GEOIP_FILE"),
@@ -113,15 +132,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def where(url: str) -> str:
-    """What of a store's address may be told: `host:port`, or the path of a socket; never the login."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
-        return "an address whose login is not percent-encoded"
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    return ",".join(host if re.search(r":[0-9]+$", host) else f"{host or 'localhost'}:6379" for host in hosts)
+def _trimmed(env: Mapping[str, str]) -> dict[str, str]:
+    """Every value without whitespace at its ends, so that an empty one is an unset one."""
+    found = {name: value.strip() for name, value in env.items()}
+    for name, value in found.items():
+        if (name.startswith(PREFIX) or name in BARE) and _BLANKS.search(value):
+            raise SettingError(f"{name} must not contain line breaks or control characters")
+    return found
 
 
 def _choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
@@ -143,17 +160,12 @@ def _admin_port(env: Mapping[str, str], port: int) -> int | None:
     return None if found == port else found
 
 
-def _url(env: Mapping[str, str], name: str, default: str | None) -> str:
-    value = env.get(name) or default or ""
-    if urlsplit(value).scheme not in _SCHEMES:
-        raise SettingError(f"{name} must be a {', '.join(s + '://' for s in _SCHEMES)} address")
-    options = parse_qs(urlsplit(value).query, keep_blank_values=True)
-    for option in options:
-        if option not in _URL_OPTIONS:
-            raise SettingError(f"{name} has an option that is not one of {', '.join(_URL_OPTIONS)}")
-    if not value.startswith("rediss") or "ssl_check_hostname" in options or options.get("ssl_cert_reqs") == ["none"]:
-        return value
-    return f"{value}{'&' if options else '?'}ssl_check_hostname=true"  # redis-py would take any host's certificate
+def _redis_address(env: Mapping[str, str], name: str) -> RedisAddress | None:
+    try:
+        return parse_address(env[name]) if env.get(name) else None
+    except AddressError as error:
+        refusal = f"{name} {error}"
+    raise SettingError(refusal)
 
 
 def _topics(env: Mapping[str, str], name: str) -> frozenset[str]:
@@ -237,12 +249,12 @@ def _admin_key(env: Mapping[str, str], environment: str) -> str:
     return _kept(env, "admin_key", "mk_live_" + secrets.token_urlsafe(32))
 
 
-def _issuer(env: Mapping[str, str], environment: str, port: int) -> str:
+def _issuer(env: Mapping[str, str], environment: str, default: str) -> str:
     if found := _address(env, "HELLOJOHN_ISSUER"):
         return found
     if environment == "production":
         raise SettingError("HELLOJOHN_ISSUER is required in production")
-    return f"http://127.0.0.1:{port}"
+    return default
 
 
 def _dashboard_url(env: Mapping[str, str], required: bool) -> str | None:

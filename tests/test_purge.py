@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.client.redis_address import parse_address
 from app.errors import InvalidApiKey, InvalidToken, TenantNotFound
 from app.model import DAY, HOUR, MINUTE, Tenant, new_id
 from app.runtime import Runtime, now_ms, open_runtime
@@ -36,7 +37,10 @@ async def calls(wire: Wire, *names: str) -> list[int]:
 async def test_a_tenant_of_very_many_sessions_dies_at_once_and_is_cleared_away_in_steps(own_server: Any) -> None:
     clock = [now_ms()]
     settings = Settings(
-        redis_url=own_server.url, secret=b"s" * 40, admin_key="mk_live_" + "a" * 40, issuer="https://x.example"
+        redis_url=parse_address(own_server.url),
+        secret=b"s" * 40,
+        admin_key="mk_live_" + "a" * 40,
+        issuer="https://x.example",
     )
     async with open_runtime(settings, lambda: clock[0]) as runtime:
         now = clock[0]
@@ -81,7 +85,9 @@ async def test_a_tenant_of_very_many_sessions_dies_at_once_and_is_cleared_away_i
 async def test_burying_takes_the_keys_and_may_be_done_again(valkey_url: str) -> None:
     wire = await open_wire(valkey_url, 2_000)
     registry = RedisRegistry(wire)
-    async with open_runtime(Settings(redis_url=valkey_url, secret=b"s" * 40, admin_key="a", issuer="b")) as runtime:
+    async with open_runtime(
+        Settings(redis_url=parse_address(valkey_url), secret=b"s" * 40, admin_key="a", issuer="b")
+    ) as runtime:
         tenant = await runtime.tenants.create(new_id("name"), now_ms())
         made = [(await runtime.api_keys.create(tenant.id, "k", now_ms()))[0] for _ in range(3)]
         await runtime.registry.note_api_key_use(tenant.id, made[0].id, now_ms())

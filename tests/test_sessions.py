@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from app.client.events import Event
+from app.client.redis_address import parse_address
 from app.embedded import Embedded
 from app.errors import (
     InvalidApiKey,
@@ -36,7 +37,9 @@ SECRET = b"a secret of forty characters for testing"
 
 
 def settings(url: str) -> Settings:
-    return Settings(redis_url=url, secret=SECRET, admin_key="mk_live_" + "a" * 40, issuer="https://sessions.example")
+    return Settings(
+        redis_url=parse_address(url), secret=SECRET, admin_key="mk_live_" + "a" * 40, issuer="https://sessions.example"
+    )
 
 
 @pytest.fixture(params=["single", "cluster"])

@@ -10,10 +10,8 @@ import logging
 import os
 import signal
 import sys
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from arq import create_pool, cron
@@ -22,11 +20,12 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from app.clock import Clock, uptime_ms
-from app.log import Lasting, set_up
+from app.log import set_up
 from app.model import SECOND
 from app.runtime import now_ms, open_runtime
 from app.selfcheck import check, self_check, warn_of_unknown
-from app.settings import SettingError, Settings, where
+from app.settings import SettingError, Settings
+from app.store.faults import FAULTS, cause_of
 from worker.keys import rotate_keys
 from worker.patience import patient
 from worker.policy import apply_policies
@@ -52,21 +51,19 @@ _log = logging.getLogger("worker")
 
 def queue_settings(settings: Settings) -> RedisSettings:
     """Where arq keeps its ticks. Raises `SettingError` for a cluster, whose slots arq cannot follow."""
-    url = settings.arq_redis_url or settings.redis_url
-    if "+cluster" in urlsplit(url).scheme:
+    address = settings.queue_address
+    if address.cluster:
         raise SettingError("ARQ_REDIS_URL must name a single server: the worker's queue cannot live on a cluster")
-    own = RedisSettings.from_dsn(url)
-    return replace(own, **_overlooked(url))
-
-
-def _overlooked(url: str) -> dict[str, Any]:
-    """What arq does not read in an address: escapes in the login, and what is said about TLS."""
-    parts, options = urlsplit(url), dict(parse_qsl(urlsplit(url).query))
-    found: dict[str, Any] = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    found |= {name: unquote(value) for name in ("username", "password") if (value := getattr(parts, name))}
-    if "ssl_check_hostname" in found:
-        found["ssl_check_hostname"] = found["ssl_check_hostname"].lower() in ("true", "1", "yes")
-    return found
+    host, port = address.hosts[0] if address.hosts else ("localhost", 0)
+    return RedisSettings(
+        host=host,
+        port=port,
+        unix_socket_path=address.socket,
+        database=address.database,
+        ssl=address.tls is not None,
+        **address.login(),
+        **address.tls_options(),
+    )
 
 
 def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
@@ -107,7 +104,7 @@ async def run(settings: Settings, checked: bool) -> None:
     clock = Clock(now_ms, uptime_ms)
     async with open_runtime(settings, clock) as runtime, clock.compared_with(runtime.registry.clock):
         ctx = {"runtime": runtime, "sweeping": asyncio.Lock(), "walking": asyncio.Lock(), "counting": asyncio.Lock()}
-        failures, fault, urgent = 0, Lasting(), _Urgent(ctx)
+        failures, urgent = 0, _Urgent(ctx)
         while not stop.is_set():
             checked = checked or await check(settings)
             if not checked:
@@ -118,9 +115,7 @@ async def run(settings: Settings, checked: bool) -> None:
             error = await _one_life(settings, ctx, stop)
             if error is not None:
                 failures = 0 if loop.time() - began > 30 else failures + 1
-                if times := fault.came(loop.time()):
-                    away, cause = where(settings.arq_redis_url or settings.redis_url), type(error).__name__
-                    _log.warning("the queue at %s is away (%s, %d ×); sweeping without it", away, cause, times)
+                FAULTS.saw(f"the queue at {settings.queue_address.place}", cause_of(error))
                 urgent.tick()
                 await _wait(stop.wait(), _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
         await urgent.close()
@@ -203,7 +198,7 @@ async def report(settings: Settings) -> int:
 
 def main() -> None:
     try:
-        settings = Settings.from_env()
+        settings = Settings.from_env(signs_tokens=False)
         set_up(settings.log_level)
         if "--check" in sys.argv[1:]:
             raise SystemExit(asyncio.run(report(settings)))

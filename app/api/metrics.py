@@ -10,9 +10,11 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+from app.store.faults import CAUSES, FAULTS
 
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -40,6 +42,7 @@ class Metrics:
         )
         self._repaired = _Repaired()
         self._registry.register(self._repaired)
+        self._registry.register(_StoreFaults())
 
     def answered(self, operation: str, status: int, seconds: float) -> None:
         self._answers.add(operation, status, seconds)
@@ -103,3 +106,17 @@ class _Repaired(Collector):
         for damage, number in self.damages.items():
             family.add_metric([damage], number)
         yield family
+
+
+class _StoreFaults(Collector):
+    """Why this process cannot use the store, now and since its start."""
+
+    def collect(self) -> Iterable[Metric]:
+        now = GaugeMetricFamily("hellojohn_store_fault", "1 while the store cannot be used so", labels=["cause"])
+        ever = CounterMetricFamily("hellojohn_store_faults", "Times that a fault of the store began", labels=["cause"])
+        current = FAULTS.current()
+        for cause in CAUSES:
+            now.add_metric([cause], int(cause in current))
+            ever.add_metric([cause], FAULTS.counts[cause])
+        yield now
+        yield ever

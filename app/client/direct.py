@@ -11,19 +11,18 @@ import logging
 import time
 from contextlib import aclosing, suppress
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.connection import SSLConnection, parse_url
 from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError
 
 from .events import Event, channel, event_of
 from .feed import Backoff, Listener
 from .freshness import clock
 from .log_index import own_entries
+from .redis_address import AddressError, RedisAddress, parse_address
 from .shards import SHARDS, SIGNING_KEYS, base32, log_key
 
 _PAST_S: Final = 24 * 3_600 + 600
@@ -43,8 +42,9 @@ class RedisFeed:
     there the log has lost entries (a failover), and the shard is read from its beginning."""
 
     def __init__(self, url: str, tenant_id: str, listener: Listener, every: float) -> None:
-        self._urls = _addresses(url)
-        self._cluster = "+cluster" in urlsplit(url).scheme
+        self._address = _address(url)
+        hosts = self._address.hosts
+        self._doorbells = [self._address.at(*host) for host in hosts] if hosts else [self._address]
         self._channel = channel(tenant_id)
         self._tenant = tenant_id.encode()
         self._listener = listener
@@ -76,7 +76,8 @@ class RedisFeed:
     async def _session(self) -> None:
         """Listen and read until either fails."""
         log = self._open()
-        doorbell = Redis.from_url(self._urls[self._turn % len(self._urls)], **_options())
+        address = self._doorbells[self._turn % len(self._doorbells)]
+        doorbell: Any = Redis(**address.options(), **_options())
         bell = doorbell.pubsub()
         try:
             async with asyncio.TaskGroup() as group:
@@ -175,15 +176,13 @@ class RedisFeed:
 
     def _open(self) -> Client:
         """A client whose XRANGE, XREVRANGE and XREAD answer as the server does."""
-        if self._cluster:
-            options = {**parse_url(self._urls[0]), **_options()}
-            secure = options.pop("connection_class", None) is SSLConnection
-            for name in ("host", "port", "db"):
-                options.pop(name, None)
-            nodes = [ClusterNode(str(at.hostname), at.port or 6379) for at in map(urlsplit, self._urls)]
-            client: Client = RedisCluster(startup_nodes=nodes, ssl=secure, **options)
+        address = self._address
+        if address.cluster:
+            nodes = [ClusterNode(host, port) for host, port in address.hosts]
+            options = {**address.login(), **address.tls_options(), **_options()}
+            client: Client = RedisCluster(startup_nodes=nodes, ssl=address.tls is not None, **options)
         else:
-            client = Redis.from_url(self._urls[0], **_options())
+            client = Redis(**address.options(), **_options())
         for command in ("XRANGE", "XREVRANGE", "XREAD"):
             client.set_response_callback(command, _as_sent)
         return client
@@ -199,12 +198,13 @@ def _options() -> dict[str, Any]:
     return {"socket_timeout": None, "socket_connect_timeout": _TIMEOUT_S, "socket_keepalive": True, "protocol": 2}
 
 
-def _addresses(url: str) -> list[str]:
-    """`redis+cluster://user:password@host:port,host:port` as one plain address for each host."""
-    parts = urlsplit(url)
-    login, _, hosts = parts.netloc.rpartition("@")
-    scheme, login = parts.scheme.replace("+cluster", ""), f"{login}@" if login else ""
-    return [urlunsplit(parts._replace(scheme=scheme, netloc=login + host)) for host in hosts.split(",")]
+def _address(url: str) -> RedisAddress:
+    """Raises `ValueError`, which never quotes the address."""
+    try:
+        return parse_address(url)
+    except AddressError as error:
+        refusal = f"redis_url {error}"
+    raise ValueError(refusal)
 
 
 async def _pages(log: Client, wanted: dict[int, bytes]) -> dict[int, list[Any]]:

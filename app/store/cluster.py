@@ -10,12 +10,13 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 from redis.crc import key_slot
 
+from app.client.redis_address import RedisAddress, as_address, host_port
 from app.errors import StoreUnavailable
 from app.store.connection import joined
+from app.store.faults import FAULTS
 from app.store.node import Node
 from app.store.resp import ReplyError, packed
 from app.store.wire import Argument, Command, Script
@@ -29,12 +30,9 @@ Act = Callable[[Node], Awaitable[Any]]
 class ClusterWire:
     server = ""
 
-    def __init__(self, url: str, timeout_ms: int) -> None:
-        parts = urlsplit(url)
-        self._parts = parts._replace(scheme=parts.scheme.replace("+cluster", ""))
-        login, _, hosts = parts.netloc.rpartition("@")
-        self._login = f"{login}@" if login else ""
-        self._seeds = hosts.split(",")
+    def __init__(self, address: RedisAddress | str, timeout_ms: int) -> None:
+        self._address = as_address(address)
+        self._seeds = [host_port(host) for host in self._address.hosts]
         self._timeout = timeout_ms
         self._nodes: dict[str, Node] = {}
         self._slots: list[str] = []
@@ -42,9 +40,9 @@ class ClusterWire:
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, timeout_ms: int) -> ClusterWire:
+    async def open(cls, address: RedisAddress | str, timeout_ms: int) -> ClusterWire:
         """A wire that learns the map with its first command, so that a process may start before the cluster."""
-        return cls(url, timeout_ms)
+        return cls(address, timeout_ms)
 
     async def call(self, key: str, *command: Argument) -> Any:
         return await self._route(key, lambda node: node.call(*command), command)
@@ -119,8 +117,9 @@ class ClusterWire:
             raise StoreUnavailable
         node = self._nodes.get(name)
         if node is None:
-            url = urlunsplit(self._parts._replace(netloc=self._login + name))
-            node = self._nodes[name] = Node(url, self._timeout)
+            host, _, port = name.rpartition(":")
+            address = self._address.at(host.strip("[]"), int(port))
+            node = self._nodes[name] = Node(address, self._timeout)
         return node
 
     def _renew_soon(self) -> None:
@@ -145,8 +144,10 @@ class ClusterWire:
                 slots = _map_of(rows, name)
                 if slots is not None:
                     self._slots = slots
+                    FAULTS.worked(f"the store at {self._address.place}")
                     await self._forget()
                     return
+            FAULTS.saw(f"the store at {self._address.place}", "no_slot_map")
             raise StoreUnavailable("no node of the cluster knows the whole map")
         finally:
             self._renewing = None
@@ -165,8 +166,8 @@ def _address(redirect: str, asked: str) -> str:
     return _joined(host or asked.rpartition(":")[0], port)
 
 
-def _joined(host: str, port: object) -> str:
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+def _joined(host: str, port: int | str) -> str:
+    return host_port((host.strip("[]"), int(port)))
 
 
 def _map_of(rows: list[Any], asked: str) -> list[str] | None:

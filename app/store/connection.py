@@ -15,13 +15,14 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio.connection import AbstractConnection, parse_url
-from redis.asyncio.connection import Connection as TcpConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
+from app.client.redis_address import RedisAddress, as_address
 from app.errors import StoreUnavailable
-from app.store.resp import Replies, ReplyError, packed, told
-from app.store.wire import Argument, Command, Script
+from app.store.faults import FAULTS, cause_in_reply
+from app.store.handshake import Peer, handshake_cause, link_to, refuse_replica, shake_hands
+from app.store.resp import Replies, ReplyError, packed
+from app.store.wire import Argument, Command, NotPermitted, Script
 
 _IN_FLIGHT: Final = 20_000
 _ROUND_S: Final = 0.2
@@ -41,7 +42,6 @@ _AWAY: Final = (
     "NOAUTH",
     "NOPERM",
 )
-_ROLE: Final = packed("ROLE")
 _STALE: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN")
 _OOM_FLAG: Final = "-- flags: allow-oom\n"
 _SHEBANG: Final = "#!lua flags=allow-oom\n"
@@ -63,12 +63,16 @@ class Connection:
     `leads` is told the run id of the server that a new connection leads to, and "" when a server was left so."""
 
     def __init__(
-        self, url: str, timeout_ms: int, primary_only: bool = False, leads: Callable[[str], None] = lambda server: None
+        self,
+        address: RedisAddress | str,
+        timeout_ms: int,
+        primary_only: bool = False,
+        leads: Callable[[str], None] = lambda server: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout_ms / 1_000
-        self._options: dict[str, Any] = {**parse_url(url), "socket_connect_timeout": self._timeout, "protocol": 2}
-        self._class: type[AbstractConnection] = self._options.pop("connection_class", TcpConnection)
+        self._address = as_address(address)
+        self._place = f"the store at {self._address.place}"
         self._writer: asyncio.StreamWriter | None = None
         self._replies: Replies | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -88,8 +92,7 @@ class Connection:
         self._leads = leads
         self._ask_role_at = 0.0
         self._scripts: dict[str, Script] = {}
-        self.server = ""
-        self.shebang = False
+        self.peer = Peer()
 
     @property
     def connected(self) -> bool:
@@ -104,6 +107,8 @@ class Connection:
         """The reply. Raises `StoreUnavailable`, or `ReplyError` for an error reply of another kind."""
         if self._writer is None:
             await self._connect()
+        if command[0] == "INFO" and not self.peer.info_permitted:
+            raise NotPermitted
         [reply] = await self.send(packed(*command))
         if isinstance(reply, ReplyError):
             raise reply
@@ -142,7 +147,7 @@ class Connection:
 
     def follow(self, server: str) -> None:
         """Give up a connection that leads to another server than this."""
-        if self._writer is not None and self.server != server:
+        if self._writer is not None and self.peer.server != server:
             self._drop("the address leads to another server")
 
     async def close(self) -> None:
@@ -157,7 +162,7 @@ class Connection:
 
     def _fitting(self, script: Script) -> Script:
         """Servers from version 7 on take the flags of a script from its first line (Redis: "Eval scripts flags")."""
-        if not self.shebang or not script.text.startswith(_OOM_FLAG):
+        if not self.peer.shebang or not script.text.startswith(_OOM_FLAG):
             return script
         known = self._scripts.get(script.sha)
         if known is None:
@@ -180,18 +185,13 @@ class Connection:
         await joined(self._connecting)
 
     async def _open(self) -> None:
-        link = self._class(**self._options)
+        link = link_to(self._address, self._timeout)
         try:
             async with asyncio.timeout(self._timeout):
-                await link.connect()  # type: ignore[no-untyped-call]
-                await link.send_command("INFO", "server")
-                info = await link.read_response()
-                if self._primary_only:
-                    await link.send_command("ROLE")
-                    with suppress(ResponseError):  # of a user who may not ask
-                        self._refuse_replica(await link.read_response())
+                peer = await shake_hands(link, self._primary_only, lambda text: FAULTS.degraded(self._place, text))
         except (RedisError, OSError, TimeoutError, StoreUnavailable) as error:
             self._broken = True
+            FAULTS.saw(self._place, await handshake_cause(self._address, error))
             if self._retry is not None:
                 self._retry.cancel()
             self._not_before = self._loop.time() + random.uniform(0.05, 0.25)  # noqa: S311
@@ -214,9 +214,10 @@ class Connection:
         writer.transport.set_protocol(self._replies)
         self._writer = writer
         self._broken = False
-        self.shebang, self.server = int(told(info, "redis_version").split(".")[0] or 0) >= 7, told(info, "run_id")
+        self.peer = peer
+        FAULTS.worked(self._place)
         self._ask_role_at = self._loop.time() + _ROLE_S
-        self._leads(self.server)
+        self._leads(peer.server)
         self._next_round()
 
     def _flush(self) -> None:
@@ -242,7 +243,9 @@ class Connection:
             if text.startswith("READONLY"):
                 self._loop.call_soon(self._leads, "")
             if text.startswith(_AWAY):
-                asked.refused = StoreUnavailable(text.split(" ", 1)[0])
+                FAULTS.saw(self._place, cause_in_reply(text), in_reply=True)
+                kind = NotPermitted if text.startswith("NOPERM") else StoreUnavailable
+                asked.refused = kind(text.split(" ", 1)[0])
         if len(asked.replies) < asked.count:
             return
         self._waiting.popleft()
@@ -267,11 +270,14 @@ class Connection:
         first = self._waiting[0] if self._waiting else None
         if not self._excused and first is not None and first.until < self._loop.time():
             self._broken = True
+            FAULTS.saw(self._place, "no_answer")
             self._drop("no answer in time")
         elif self._writer is not None:
             next_reply = None if first is None else (first, len(first.replies))
             if not self._excused:
                 self._silent = next_reply is not None and next_reply == self._first
+            if not self._silent:
+                FAULTS.worked(self._place)
             self._first = next_reply
             if self._primary_only and not self._silent and self._loop.time() >= self._ask_role_at:
                 self._ask_role()
@@ -280,22 +286,19 @@ class Connection:
     def _ask_role(self) -> None:
         """No read is refused for being asked of a replica, so a process that only reads has to ask."""
         self._ask_role_at = self._loop.time() + _ROLE_S
-        with suppress(StoreUnavailable):
-            self.send(_ROLE).add_done_callback(self._told_role)
+        if self.peer.role_command is not None:
+            with suppress(StoreUnavailable):
+                self.send(self.peer.role_command).add_done_callback(self._told_role)
 
     def _told_role(self, answer: asyncio.Future[list[Any]]) -> None:
         if answer.cancelled() or answer.exception() is not None:
             return
         try:
-            self._refuse_replica(answer.result()[0])
+            refuse_replica(answer.result()[0])
         except StoreUnavailable as error:
+            FAULTS.saw(self._place, "replica")
             self._drop(str(error))
             self._leads("")
-
-    def _refuse_replica(self, role: Any) -> None:
-        """Of what ROLE answers; an error decides nothing. Raises `StoreUnavailable`."""
-        if isinstance(role, list) and role[:1] == [b"slave"]:
-            raise StoreUnavailable("the server has become a replica")
 
     def _drop(self, why: str) -> None:
         """Give the connection up; what was in flight may or may not have run."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.client.events import PATTERN
+from app.client.redis_address import RedisAddress, as_address
 from app.model import shard_of_event
+from app.store.faults import FAULTS, cause_of
 
 _PAUSE_S: Final = 0.5
 
@@ -29,25 +30,25 @@ _decode: Final = msgspec.json.Decoder(_Ring).decode
 class Doorbell:
     """In a cluster a message published on any node reaches every node, so one connection is enough."""
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        login, _, hosts = parts.netloc.rpartition("@")
-        scheme, login = parts.scheme.replace("+cluster", ""), f"{login}@" if login else ""
-        addresses = hosts.split(",") if hosts else [""]
-        self._urls = [urlunsplit(parts._replace(scheme=scheme, netloc=login + host)) for host in addresses]
+    def __init__(self, address: RedisAddress | str) -> None:
+        address = as_address(address)
+        self._addresses = [address] if address.socket else [address.at(*host) for host in address.hosts]
 
     async def rings(self) -> AsyncIterator[int]:
         """The shard of each message, for ever; after a lost connection the next address is tried."""
         turn = 0
         while True:
-            client = Redis.from_url(self._urls[turn % len(self._urls)], health_check_interval=5)
+            address = self._addresses[turn % len(self._addresses)]
+            client, place = Redis(**address.options(), health_check_interval=5), f"pub/sub at {address.place}"
             try:
                 async with client.pubsub() as listener:
                     await listener.psubscribe(PATTERN)
+                    FAULTS.worked(place)
                     async for message in listener.listen():
                         if message["type"] == "pmessage":
                             yield shard_of_event(_decode(message["data"]).id)
-            except (RedisError, OSError, msgspec.DecodeError, LookupError):
+            except (RedisError, OSError, msgspec.DecodeError, LookupError) as error:
+                FAULTS.saw(place, cause_of(error))
                 turn += 1
                 await asyncio.sleep(_PAUSE_S)
             finally:

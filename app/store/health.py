@@ -1,4 +1,4 @@
-"""Is this server fit to keep sessions? Read from INFO and TIME alone, which every provider allows."""
+"""Is this server fit to keep sessions? Read from INFO, where that is permitted, and TIME."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from app.model import SKEW_MS
-from app.store.wire import Wire
+from app.store.wire import NotPermitted, Wire
 
 Topic = Literal["version", "eviction", "persistence", "role", "clock"]
 
@@ -45,7 +45,7 @@ class Vitals:
         began = perf_counter()
         await self._wire.each("TIME")
         latency = perf_counter() - began
-        servers = [_fields(info) for info in await self._wire.each("INFO")]
+        servers = [_fields(info) for info in await _infos(self._wire)]
         warnings = [finding.text for finding in await examine(self._wire, now)]
         return StoreHealth(
             ok=not warnings,
@@ -66,7 +66,7 @@ def _sum(servers: list[dict[str, str]], name: str) -> int:
 async def examine(wire: Wire, now: int) -> list[Finding]:
     """What is wrong with any of the primaries at `now` (this process's clock, ms). Raises `StoreUnavailable`."""
     found: dict[Topic, Finding] = {}
-    for info, (seconds, micros) in zip(await wire.each("INFO"), await wire.each("TIME"), strict=True):
+    for info, (seconds, micros) in zip(await _infos(wire), await wire.each("TIME"), strict=True):
         skew = now - (int(seconds) * 1_000 + int(micros) // 1_000)
         for finding in _judge(_fields(info), skew):
             found.setdefault(finding.topic, finding)
@@ -77,7 +77,7 @@ def _judge(info: dict[str, str], skew: int) -> list[Finding]:
     """The findings for one server, given its INFO and how many ms this clock is ahead of its."""
     findings: list[Finding] = []
     version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
-    if version < _OLDEST:
+    if info and version < _OLDEST:
         findings.append(Finding("version", f"Redis {info.get('redis_version')} is older than 6.2"))
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
@@ -89,6 +89,14 @@ def _judge(info: dict[str, str], skew: int) -> list[Finding]:
     if abs(skew) > SKEW_MS:
         findings.append(Finding("clock", f"this clock is {skew} ms ahead of the server's"))
     return findings
+
+
+async def _infos(wire: Wire) -> list[bytes]:
+    """INFO of every primary; empty where it is not permitted, so that nothing is found."""
+    try:
+        return list(await wire.each("INFO"))
+    except NotPermitted:
+        return [b"" for _ in await wire.each("TIME")]
 
 
 def _fields(info: bytes) -> dict[str, str]:

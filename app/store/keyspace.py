@@ -12,6 +12,7 @@ PENDING: Final = "hj:pending"
 REPAIRED: Final = "hj:repaired"
 WORKER: Final = "hj:worker"
 COUNTING: Final = "hj:counting"
+DEPLOYMENT: Final = "hj:deployment"
 
 
 def session(shard: int, session_id: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
+from app.client.redis_address import RedisAddress
 from app.store.connection import Connection
 from app.store.resp import ReplyError
 from app.store.wire import Argument, Command, Script
@@ -26,14 +27,14 @@ class Node:
     server has become a replica, the other is given up with it. So a write that was acknowledged is seen by every read
     that is asked for after that. `primary_only`: as for `Connection`."""
 
-    def __init__(self, url: str, timeout_ms: int, primary_only: bool = False) -> None:
-        self._reads = Connection(url, timeout_ms, primary_only, lambda server: self._writes.follow(server))
-        self._writes = Connection(url, timeout_ms, primary_only, lambda server: self._reads.follow(server))
+    def __init__(self, address: RedisAddress, timeout_ms: int, primary_only: bool = False) -> None:
+        self._reads = Connection(address, timeout_ms, primary_only, lambda server: self._writes.follow(server))
+        self._writes = Connection(address, timeout_ms, primary_only, self._writes_lead)
 
     @property
     def server(self) -> str:
         """As `Wire.server`."""
-        return self._reads.server
+        return self._reads.peer.server
 
     @property
     def away(self) -> bool:
@@ -50,12 +51,13 @@ class Node:
 
     async def script(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         """As `Connection.script`."""
-        return await self._writes.script(script, keys, args)
+        return await self._for_writes.script(script, keys, args)
 
     async def asked(self, packed: bytes, count: int) -> list[Any]:
         """The replies to packed commands that must not be parted."""
-        await self._writes.call("PING")
-        return await self._writes.send(packed, count)
+        writes = self._for_writes
+        await writes.call("PING")
+        return await writes.send(packed, count)
 
     async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
         """The keys of this server that match, page by page."""
@@ -72,14 +74,23 @@ class Node:
         await self._writes.close()
 
     def _for(self, command: Command) -> Connection:
-        return self._reads if command[0] in _READS else self._writes
+        return self._reads if command[0] in _READS else self._for_writes
+
+    def _writes_lead(self, server: str) -> None:
+        if not server or self._writes.peer.identified or self._reads.peer.identified:
+            self._reads.follow(server)
+
+    @property
+    def _for_writes(self) -> Connection:
+        """Without a run id (INFO is not permitted) nothing shows that two connections lead to one server: use one."""
+        return self._writes if self._reads.peer.identified and self._writes.peer.identified else self._reads
 
 
 class SingleWire:
     """The wire of a single server."""
 
-    def __init__(self, url: str, timeout_ms: int, primary_only: bool) -> None:
-        self._node = Node(url, timeout_ms, primary_only)
+    def __init__(self, address: RedisAddress, timeout_ms: int, primary_only: bool) -> None:
+        self._node = Node(address, timeout_ms, primary_only)
 
     @property
     def server(self) -> str:

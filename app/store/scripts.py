@@ -11,7 +11,7 @@ _FOLDER: Final = Path(__file__).parent
 _FLAGS: Final = "-- flags: allow-oom\n"
 _VERBS: Final = (
     "create", "rotate", "revoke", "revoke_user", "evict", "touch", "update", "cut_off", "uncut", "sweep", "collect",
-    "recount", "mend", "park", "exchange",
+    "recount", "mend", "park", "exchange", "deployment",
 )  # fmt: skip
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha1
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
+
+from app.client.redis_address import RedisAddress, as_address
+from app.errors import StoreUnavailable
 
 Argument = str | bytes | int | float
 Command = tuple[Argument, ...]
@@ -56,13 +58,17 @@ class Wire(Protocol):
     async def close(self) -> None: ...
 
 
-async def open_wire(url: str, timeout_ms: int, *, primary_only: bool = True) -> Wire:
-    """A wire to `redis:// rediss:// unix://`, or to a cluster with `redis+cluster://host:port,host:port`. A single
-    server that is a replica is as good as away unless `primary_only` is false; in a cluster a replica sends readers on
-    by itself."""
+class NotPermitted(StoreUnavailable):
+    """The server refuses this command to this user (NOPERM)."""
+
+
+async def open_wire(address: RedisAddress | str, timeout_ms: int, *, primary_only: bool = True) -> Wire:
+    """A wire to a single server or a cluster. A single server that is a replica counts as unavailable unless
+    `primary_only` is false; in a cluster a replica redirects readers by itself."""
     from app.store.cluster import ClusterWire
     from app.store.node import SingleWire
 
-    if "+cluster" in urlsplit(url).scheme:
-        return await ClusterWire.open(url, timeout_ms)
-    return SingleWire(url, timeout_ms, primary_only)
+    address = as_address(address)
+    if address.cluster:
+        return await ClusterWire.open(address, timeout_ms)
+    return SingleWire(address, timeout_ms, primary_only)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from app.client.redis_address import parse_address
 from app.model import SHARDS, Session, Tenant, new_session_id
 from app.runtime import Runtime, now_ms, open_runtime
 from app.sessions import Issued, NewSession
@@ -35,7 +36,7 @@ class Stock(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def opened(redis_url: str) -> AsyncIterator[Stock]:
-    settings = Settings(redis_url=redis_url, secret=SECRET.encode(), admin_key=ADMIN_KEY, issuer=ISSUER)
+    settings = Settings(redis_url=parse_address(redis_url), secret=SECRET.encode(), admin_key=ADMIN_KEY, issuer=ISSUER)
     wire = await open_wire(redis_url, 10_000)
     store = RedisSessionStore(wire)
     async with open_runtime(settings, wire=wire, store=store) as runtime:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from app.client.redis_address import parse_address
 from app.model import MINUTE
 from app.runtime import now_ms, open_runtime
 from app.settings import Settings
@@ -203,7 +204,10 @@ class Killings:
     async def _settle(self, case: Case) -> None:
         """What the worker does later, and then: one end event each, and indexes that agree."""
         settings = Settings(
-            redis_url=self.scene.server.url, secret=SECRET.encode(), admin_key=ADMIN_KEY, issuer="https://x.example"
+            redis_url=parse_address(self.scene.server.url),
+            secret=SECRET.encode(),
+            admin_key=ADMIN_KEY,
+            issuer="https://x.example",
         )
         async with open_runtime(settings) as runtime:
             await runtime.upkeep.apply_policies(lambda: now_ms() + MINUTE)

@@ -15,6 +15,7 @@ import redis
 from redis.asyncio import Redis
 
 from app.client.events import PATTERN
+from app.client.redis_address import parse_address
 from app.embedded import Embedded, free_port
 from app.errors import StoreUnavailable
 from app.model import SHARDS, Rules, Session, new_session_id
@@ -45,7 +46,9 @@ def redis_url(addresses: tuple[str, str]) -> str:
 
 @pytest.fixture
 async def runtime(redis_url: str) -> AsyncIterator[Runtime]:
-    settings = Settings(redis_url=redis_url, secret=SECRET, admin_key="mk_live_" + "a" * 40, issuer="https://x.example")
+    settings = Settings(
+        redis_url=parse_address(redis_url), secret=SECRET, admin_key="mk_live_" + "a" * 40, issuer="https://x.example"
+    )
     async with open_runtime(settings) as opened:
         yield opened
 
@@ -186,7 +189,10 @@ def test_sigterm_ends_it_quickly_and_well(worker: Process, addresses: tuple[str,
 
 def test_a_cluster_needs_a_queue_of_its_own() -> None:
     settings = Settings(
-        redis_url="redis+cluster://127.0.0.1:1", secret=SECRET, admin_key="mk_live_" + "a" * 40, issuer="https://x"
+        redis_url=parse_address("redis+cluster://127.0.0.1:1"),
+        secret=SECRET,
+        admin_key="mk_live_" + "a" * 40,
+        issuer="https://x",
     )
     with pytest.raises(ValueError, match="ARQ_REDIS_URL"):
         queue_settings(settings)

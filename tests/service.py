@@ -17,12 +17,15 @@ from app.embedded import dies_with_parent, free_port
 
 ROOT = Path(__file__).parent.parent
 ADMIN_KEY = "mk_live_Vq3xL9sTzKfR2mWbY7cHnG4pJd8eAu6oXyBi5tQw"
+ISSUER = "https://sessions.example"
+"""One for all: processes on one store refuse to start with another than the first's."""
 SECRET = "a secret of forty characters for testing"
 
 
 def environment(redis_url: str, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HELLOJOHN_", "REDIS_", "ARQ_"))}
     own = {"REDIS_URL": redis_url, "HELLOJOHN_SECRET": SECRET, "HELLOJOHN_ADMIN_KEY": ADMIN_KEY}
+    own["HELLOJOHN_ISSUER"] = ISSUER
     return {**kept, **own, "PYTHONPATH": str(ROOT), "HELLOJOHN_LOG": "warning", **more}
 
 
@@ -61,8 +64,7 @@ class Api(Process):
         self._ready = ready
         self.port = int(more.pop("PORT", 0)) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        issuer = more.pop("HELLOJOHN_ISSUER", "https://sessions.example")
-        super().__init__("app.main", environment(redis_url, PORT=str(self.port), HELLOJOHN_ISSUER=issuer, **more))
+        super().__init__("app.main", environment(redis_url, PORT=str(self.port), **more))
         self.http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
         self._wait()
 

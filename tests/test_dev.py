@@ -24,7 +24,12 @@ class Run:
 
     def __init__(self, folder: Path, port: int, redis_url: str = "") -> None:
         env = environment(redis_url, HELLOJOHN_DATA=str(folder / "data"), PORT=str(port))
-        for name in ("HELLOJOHN_SECRET", "HELLOJOHN_ADMIN_KEY", *([] if redis_url else ["REDIS_URL"])):
+        for name in (
+            "HELLOJOHN_SECRET",
+            "HELLOJOHN_ADMIN_KEY",
+            "HELLOJOHN_ISSUER",
+            *([] if redis_url else ["REDIS_URL"]),
+        ):
             del env[name]
         self.file = folder / "data" / "dev.env"
         self._output = folder / "output"

@@ -74,7 +74,7 @@ async def shake_hands(link: AbstractConnection, primary_only: bool, degraded: Ca
         server=run_id or f"connection {next(_numbers)}",
         identified=bool(run_id),
         info_permitted=bool(info),
-        shebang=int(version) >= 7 if version.isdigit() else await _takes_flags(link),
+        shebang=int(version or 0) >= 7 if info else await _takes_flags(link),
         role_command=role_command,
     )
 

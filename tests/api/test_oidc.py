@@ -56,7 +56,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory, port: int, inside: int) -
 def settings(provider_url: str, port: int, **more: str) -> dict[str, str]:
     return {
         "PORT": str(port),
-        "HELLOJOHN_ISSUER": f"http://127.0.0.1:{port}",
+        "HELLOJOHN_DASHBOARD_URL": f"http://127.0.0.1:{port}",
         "HELLOJOHN_OIDC_ISSUER": provider_url,
         "HELLOJOHN_OIDC_CLIENT_ID": "dashboard",
         "HELLOJOHN_OIDC_CLIENT_SECRET": "the secret of the dashboard",

@@ -61,7 +61,7 @@ def worker(addresses: tuple[str, str]) -> Iterator[Process]:
 
 
 def start(addresses: tuple[str, str]) -> Process:
-    env = environment(addresses[0], ARQ_REDIS_URL=addresses[1], HELLOJOHN_ISSUER="https://x.example")
+    env = environment(addresses[0], ARQ_REDIS_URL=addresses[1])
     return Process("worker.main", env)
 
 

@@ -259,14 +259,22 @@ def test_a_process_with_another_issuer_ends_and_says_why(own_server: Embedded, m
     assert "HELLOJOHN_ISSUER differs" in ended.stderr and "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("module", ["app.main", "worker.main"])
-def test_a_malformed_address_ends_a_process_without_being_spelled(module: str) -> None:
+@pytest.mark.parametrize("words", ["app.main", "worker.main", "worker.main --check", "app.dev"])
+def test_a_malformed_address_ends_a_process_without_being_spelled(words: str, tmp_path: Path) -> None:
     for url in (
         "redis://:Zq7Kx9Lm/Tr4Wp2Vb@127.0.0.1:6379/0",
         "redis://:Zq7Kx9Lm%zz@h",
         "redis://u:Zq7Kx9Lm@h:x/Tr4Wp2Vb",
     ):
-        words = [sys.executable, "-m", module]
-        ended = subprocess.run(words, env=environment(url), cwd=ROOT, capture_output=True, text=True, timeout=30)
+        command_line, env = [sys.executable, "-m", *words.split()], environment(url, HELLOJOHN_DATA=str(tmp_path))
+        ended = subprocess.run(command_line, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30)
         assert ended.returncode != 0 and "REDIS_URL " in ended.stderr
         assert not re.search("Zq7|Tr4|Traceback", ended.stdout + ended.stderr)
+
+
+@pytest.mark.parametrize("words", ["worker.main --check", "app.acl"])
+def test_a_command_does_not_spell_a_login(own_server: Embedded, words: str) -> None:
+    env = environment(f"redis://someone:Zq7Kx9Lm@127.0.0.1:{own_server.port}/0", HELLOJOHN_LOG="debug")
+    command_line = [sys.executable, "-m", *words.split()]
+    ended = subprocess.run(command_line, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert not re.search("someone|Zq7Kx9Lm", ended.stdout + ended.stderr)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 from arq import create_pool, cron
 from arq.connections import RedisSettings
+from arq.utils import poll
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
@@ -66,10 +67,32 @@ def queue_settings(settings: Settings) -> RedisSettings:
     )
 
 
+class QueueWorker(Worker):
+    """arq's worker without the INFO and DBSIZE that it logs at its start, which a provider may forbid."""
+
+    async def main(self) -> None:
+        self._pool = await create_pool(
+            self.redis_settings,
+            job_deserializer=self.job_deserializer,
+            job_serializer=self.job_serializer,
+            default_queue_name=self.queue_name,
+            expires_extra_ms=self.expires_extra_ms,
+        )
+        self.ctx["redis"] = self.pool
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        async for _ in poll(self.poll_delay_s):
+            await self._poll_iteration()
+
+
 def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
     """arq's worker: every tick of a job runs once among all workers; nothing is pickled."""
+
+    async def reached(ctx: dict[Any, Any]) -> None:
+        FAULTS.worked(_queue_place(settings))
+
     rarely = partial(cron, max_tries=_TRIES)
-    return Worker(
+    return QueueWorker(
         functions=[],
         cron_jobs=[
             cron(patient(sweep), second=_EVERY_SECOND, timeout=30),
@@ -88,6 +111,7 @@ def build(settings: Settings, ctx: dict[str, Any]) -> Worker:
         poll_delay=0.25,
         keep_result=0,
         handle_signals=False,
+        on_startup=reached,
         job_serializer=msgspec.msgpack.Encoder(enc_hook=str).encode,
         job_deserializer=msgspec.msgpack.decode,
         ctx=ctx,
@@ -115,7 +139,7 @@ async def run(settings: Settings, checked: bool) -> None:
             error = await _one_life(settings, ctx, stop)
             if error is not None:
                 failures = 0 if loop.time() - began > 30 else failures + 1
-                FAULTS.saw(f"the queue at {settings.queue_address.place}", cause_of(error))
+                FAULTS.saw(_queue_place(settings), cause_of(error))
                 urgent.tick()
                 await _wait(stop.wait(), _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
         await urgent.close()
@@ -145,6 +169,10 @@ class _Urgent:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a job that ran without the queue failed", exc_info=error)
+
+
+def _queue_place(settings: Settings) -> str:
+    return f"the queue at {settings.queue_address.place}"
 
 
 async def _one_life(settings: Settings, ctx: dict[str, Any], stop: asyncio.Event) -> BaseException | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from app.store.scripts import SCRIPTS
 from app.store.wire import open_wire
 from tests.security.test_tls import terminated
 from tests.servers import command, wait_until
-from tests.service import Process, environment
+from tests.service import Api, Process, environment
 
 
 @pytest.fixture
@@ -189,6 +190,33 @@ def test_api_and_worker_log_the_cause_and_serve_once_it_ends(own_server: Embedde
     said = log.read_text()
     assert said.count(f"the store at {place} is unavailable") == 1
     assert "wr0ng" not in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_the_worker_works_where_info_is_forbidden(own_server: Embedded, tmp_path: Path) -> None:
+    command(own_server, "ACL", "SETUSER", "limited", "on", ">word", "~*", "&*", "+@all", "-info", "-role", "-dbsize")
+    log = tmp_path / "log"
+    env = environment(f"redis://limited:word@127.0.0.1:{own_server.port}/0", LOG_FILE=str(log), HELLOJOHN_LOG="info")
+    worker = Process("worker.main", env)
+    try:
+        wait_until(lambda: command(own_server, "EXISTS", "hj:arq:health-check") == 1, "the worker's report")
+        time.sleep(2)
+    finally:
+        worker.stop()
+    said = log.read_text()
+    assert said.count("INFO is not permitted") == 1 and "unavailable" not in said
+
+
+@pytest.mark.slow
+def test_the_metric_names_the_cause_before_the_first_check_has_succeeded(own_server: Embedded) -> None:
+    place = protected(own_server)
+    api = Api(f"redis://:wr0ng@{place}/0", ready="/livez")
+    try:
+        wait_until(lambda: 'hellojohn_store_fault{cause="wrong_password"} 1.0' in api.http.get("/metrics").text, "it")
+        shown = api.http.get("/metrics").text
+        assert shown.count("hellojohn_store_fault{") == len(CAUSES) and place not in shown
+    finally:
+        api.stop()
 
 
 def command_with(server: Embedded, password: str, *words: str) -> None:

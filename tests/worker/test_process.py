@@ -220,7 +220,7 @@ def test_a_queue_that_is_away_is_named_without_its_login(own_server: Embedded, t
     away = f"redis://someone:hidden@127.0.0.1:{port}/0"
     process = Process("worker.main", environment(own_server.url, ARQ_REDIS_URL=away, LOG_FILE=str(log)))
     try:
-        wait_until(lambda: f"the queue at 127.0.0.1:{port} is away" in log.read_text(), "a word of it", 20)
+        wait_until(lambda: f"the queue at 127.0.0.1:{port} is unavailable" in log.read_text(), "a word of it", 20)
     finally:
         process.stop(signal.SIGKILL)
     assert "hidden" not in log.read_text()

@@ -1,13 +1,14 @@
-"""Redis users for the API, the worker and those who follow: `python -m app.acl | valkey-cli`.
+"""Redis users for the API, the worker and subscribers: `python -m app.acl | valkey-cli`, or `--file > users.acl`.
 
 Each may send the commands it needs, on the keys and channels it needs. A password is made at each run: its digest is in
-the line, itself on stderr only. For Redis and Valkey 6.2 and newer.
+the line, itself on stderr only. For Redis and Valkey 6.2 and newer. Without an `aclfile` a restart forgets the users.
 """
 
 from __future__ import annotations
 
 import secrets
 import sys
+from argparse import ArgumentParser
 from hashlib import sha256
 from typing import Final
 
@@ -34,11 +35,11 @@ class User(msgspec.Struct, frozen=True):
     channels: tuple[str, ...]
 
     def line(self, password: str) -> str:
-        """`ACL SETUSER`: everything off, then what is listed (Redis: "ACL rules")."""
+        """The name, everything off, then what is listed (Redis: "ACL rules")."""
         digest = sha256(password.encode()).hexdigest()
         rules = [f"~{pattern}" for pattern in self.keys] + [f"&{pattern}" for pattern in self.channels]
         rules += [f"+{command}" for command in self.commands.split()]
-        return " ".join(["ACL SETUSER", self.name, "reset", "on", f"#{digest}", *rules])
+        return " ".join([self.name, "reset", "on", f"#{digest}", *rules])
 
 
 USERS: Final = (
@@ -54,10 +55,19 @@ USERS: Final = (
 
 
 def main() -> None:
+    parser = ArgumentParser(
+        prog="python -m app.acl",
+        description="Print Redis users for the API, the worker and subscribers; their new passwords go to stderr.",
+        epilog="The server needs an aclfile (Redis: ACL), or it forgets the users when it restarts.",
+    )
+    parser.add_argument("--file", action="store_true", help="print an ACL file instead of commands for valkey-cli")
+    file = parser.parse_args().file
     for user in USERS:
         password = secrets.token_urlsafe(32)
-        print(user.line(password))
+        print("user" if file else "ACL SETUSER", user.line(password))
         print(f"{user.name}: {password}", file=sys.stderr)
+    if not file:
+        print("ACL SAVE")
 
 
 if __name__ == "__main__":

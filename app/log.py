@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 from datetime import UTC, datetime
-from typing import Final
+from types import TracebackType
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -43,9 +46,27 @@ class Lasting:
 
 
 def set_up(level: str) -> None:
-    """Route every logger of this process through one handler."""
+    """Route every logger of this process through one handler; warnings and uncaught exceptions too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("arq.worker", "arq.jobs", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def refuse(reason: object, code: int) -> NoReturn:
+    """End a process that cannot start: the reason is its last line in the log."""
+    if not logging.getLogger().handlers:
+        set_up("info")
+    logging.getLogger("app").error("%s", reason)
+    raise SystemExit(code)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        found = (kind, error or kind(), traceback)
+        logging.getLogger("app").critical("uncaught exception", exc_info=found)

@@ -25,7 +25,7 @@ from app.api.logs import Log
 from app.api.metrics import Metrics
 from app.api.operations import OPERATIONS
 from app.clock import Clock, uptime_ms
-from app.log import set_up
+from app.log import refuse, set_up
 from app.protocol import GuardedProtocol
 from app.runtime import Runtime, now_ms, open_runtime
 from app.selfcheck import check, self_check, warn_of_issuer, warn_of_unknown
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from app.api.oidc import Provider
 
 _DRAIN_S: Final = 1.0
+_BACKLOG: Final = 2_048
 _log = logging.getLogger("app")
 
 
@@ -124,8 +125,7 @@ class _Server(uvicorn.Server):
         try:
             listener = await asyncio.get_running_loop().create_server(
                 lambda: GuardedProtocol(self.config, self.server_state, self.lifespan.state),
-                self.config.host,
-                self._site.admin_port,
+                sock=listen(self.config.host, self._site.admin_port),
                 backlog=self.config.backlog,
             )
         except OSError as error:
@@ -158,6 +158,18 @@ class _Server(uvicorn.Server):
         return True
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the first address of `host`; `::` takes IPv4 connections too. Raises `OSError`."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(address[:2], family=family, dualstack_ipv6=both, backlog=_BACKLOG)
+
+
+def _end(*_: object) -> None:
+    """Of a signal before the server or the worker's loop takes them. As process 1 there is no default action."""
+    raise SystemExit(0)
+
+
 def calm_collector() -> None:
     """Full passes of the garbage collector stop a process with thousands of open streams for tens of milliseconds, and
     hardly anything here lies in cycles. What lives since the start is never looked at again (Python: `gc.freeze`)."""
@@ -168,12 +180,13 @@ def calm_collector() -> None:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT; then drain, and what is still under way has ten seconds to finish."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         settings = Settings.from_env()
         set_up(settings.log_level)
         door = application(self_check(settings))
     except SettingError as error:
-        sys.exit(str(error))
+        refuse(error, 1)
     config = uvicorn.Config(
         door,
         host=settings.host,
@@ -183,6 +196,7 @@ def main() -> None:
         ws="none",
         lifespan="on",
         access_log=False,
+        log_config=None,  # its lines go where all others go
         server_header=False,
         proxy_headers=False,
         log_level=settings.log_level,
@@ -190,8 +204,12 @@ def main() -> None:
         timeout_graceful_shutdown=10,
     )
     calm_collector()
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        refuse(f"HOST and PORT: {error}", 1)
     with suppress(KeyboardInterrupt):  # uvicorn has shut down and hands the signal on
-        _Server(config, door).run()
+        _Server(config, door).run([listener])
 
 
 if __name__ == "__main__":

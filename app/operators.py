@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final, Literal
 
@@ -80,7 +81,7 @@ class Operators:
         self,
         sessions: DashboardSessions,
         api_keys: ApiKeys,
-        admin_key: str,
+        admin_keys: Iterable[str],
         allowed: frozenset[str],
         *peppers: bytes,
     ) -> None:
@@ -88,11 +89,11 @@ class Operators:
         self._api_keys = api_keys
         self._allowed = allowed
         self._peppers = peppers
-        self._fingerprints = [hmac.digest(pepper, admin_key.encode(), "sha256").hex()[:32] for pepper in peppers]
+        self._fingerprints = {_fingerprint(pepper, key) for pepper in peppers for key in admin_keys}
 
-    def admin(self) -> Identity:
-        """Whoever has shown the operator's key. A new key ends the sessions of the old one."""
-        return Identity(credential="admin", id=self._fingerprints[0], name="admin")
+    def admin(self, key: str) -> Identity:
+        """The holder of this operator's key. Once the key is removed from the settings its sessions end."""
+        return Identity(credential="admin", id=_fingerprint(self._peppers[0], key), name="admin")
 
     def admits(self, identity: Identity) -> bool:
         """Whether somebody from the OIDC provider is on the list. An entry with an `@` is an address and never a
@@ -179,6 +180,10 @@ def name_of(token: str | None) -> str | None:
 def _index(identity: Identity) -> str:
     """A subject may hold any character, so it is named by its digest."""
     return f"{identity.credential}:{sha256(identity.id.encode()).hexdigest()[:32]}"
+
+
+def _fingerprint(pepper: bytes, key: str) -> str:
+    return hmac.digest(pepper, key.encode(), "sha256").hex()[:32]
 
 
 def _mac(pepper: bytes, name: str, raw: bytes) -> bytes:

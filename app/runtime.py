@@ -115,7 +115,7 @@ async def open_runtime(
             operators=Operators(
                 DashboardSessions(wire),
                 api_keys,
-                settings.admin_key,
+                settings.admin_keys,
                 frozenset() if settings.oidc is None else settings.oidc.allowed,
                 *(derive(secret, "dashboard") for secret in settings.secrets),
             ),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import hmac
 import os
 import re
-import secrets
-from collections import Counter
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from itertools import pairwise
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -17,6 +14,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from app.client.redis_address import AddressError, RedisAddress, parse_address
+from app.credentials import SettingError as SettingError
+from app.credentials import keep_apart, read_admin_key, read_other_admin_key, read_other_secret, read_secret
 
 Network = IPv4Network | IPv6Network
 Environment = Literal["development", "production"]
@@ -27,10 +26,6 @@ BARE = ("ADMIN_PORT", "ARQ_REDIS_URL", "HOST", "PORT", "REDIS_TIMEOUT_MS", "REDI
 _MOST = 60_000_000
 _BLANKS = re.compile(r"[\x00-\x1f\x7f]")
 _DEFAULT_REDIS = parse_address("redis://127.0.0.1:6379/0")
-
-
-class SettingError(ValueError):
-    """A setting is missing or wrong; the message starts with its name."""
 
 
 class Oidc(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str
     dashboard_url: str | None = None
     other_secret: bytes | None = None
+    other_admin_key: str | None = None
     environment: Environment = "development"
     arq_redis_url: RedisAddress | None = None
     host: str = "127.0.0.1"
@@ -89,6 +85,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return (self.secret,) if self.other_secret is None else (self.secret, self.other_secret)
 
     @property
+    def admin_keys(self) -> tuple[str, ...]:
+        """Both are accepted alike."""
+        return (self.admin_key,) if self.other_admin_key is None else (self.admin_key, self.other_admin_key)
+
+    def is_admin_key(self, token: str) -> bool:
+        """Compared with each in constant time."""
+        return any([hmac.compare_digest(token.encode(), key.encode()) for key in self.admin_keys])
+
+    @property
     def operators_url(self) -> str:
         """The address of this service as a browser of an operator knows it."""
         return self.dashboard_url or self.issuer
@@ -98,19 +103,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """`signs_tokens`: without a given issuer development derives one from PORT."""
         env = _trimmed(env)
         environment = _choice(env, "HELLOJOHN_ENV", ("development", "production"), "development")
+        _require(env, environment)
         port = _number(env, "PORT", 8000, 1, 65_535)
-        secret, admin_key = _secret(env, environment), _admin_key(env, environment)
+        secret, admin_key = read_secret(env, environment), read_admin_key(env, environment)
         admin_port, oidc = _admin_port(env, port), _oidc(env, environment)
-        if admin_key.encode().removeprefix(b"mk_live_") in secret or secret in admin_key.encode():
-            raise SettingError("HELLOJOHN_ADMIN_KEY must not be made of HELLOJOHN_SECRET")
+        other_secret, other_admin_key = (
+            read_other_secret(env, environment, secret),
+            read_other_admin_key(env, environment),
+        )
+        keep_apart(
+            {"HELLOJOHN_SECRET": secret, "HELLOJOHN_OTHER_SECRET": other_secret},
+            {"HELLOJOHN_ADMIN_KEY": admin_key, "HELLOJOHN_OTHER_ADMIN_KEY": other_admin_key},
+        )
         return cls(
             environment=environment,  # type: ignore[arg-type]
             redis_url=_redis_address(env, "REDIS_URL") or _DEFAULT_REDIS,
             arq_redis_url=_redis_address(env, "ARQ_REDIS_URL"),
             secret=secret,
             admin_key=admin_key,
-            other_secret=_other_secret(env, environment, secret),
-            issuer=_issuer(env, environment, f"http://127.0.0.1:{port}" if signs_tokens else ""),
+            other_secret=other_secret,
+            other_admin_key=other_admin_key,
+            issuer=_issuer(env, f"http://127.0.0.1:{port}" if signs_tokens else ""),
             dashboard_url=_dashboard_url(env, required=oidc is not None and admin_port is not None),
             host=env.get("HOST") or "127.0.0.1",
             port=port,
@@ -139,6 +152,17 @@ def _trimmed(env: Mapping[str, str]) -> dict[str, str]:
         if (name.startswith(PREFIX) or name in BARE) and _BLANKS.search(value):
             raise SettingError(f"{name} must not contain line breaks or control characters")
     return found
+
+
+def _require(env: Mapping[str, str], environment: str) -> None:
+    """Raises `SettingError` for all that production lacks, at once."""
+    names = [f"{PREFIX}{name}" for name in ("SECRET", "ADMIN_KEY", "ISSUER") if not env.get(f"{PREFIX}{name}")]
+    if names and environment == "production":
+        raise SettingError(f"{_listed(names)} required in production")
+
+
+def _listed(names: list[str]) -> str:
+    return f"{names[0]} is" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} are"
 
 
 def _choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
@@ -187,9 +211,19 @@ def _origins(env: Mapping[str, str], name: str) -> frozenset[str]:
     found = frozenset(word for word in env.get(name, "").replace(",", " ").split())
     for origin in found:
         usual = (origin.startswith("http:") and origin.endswith(":80")) or origin.endswith(":443")
-        if usual or not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin):
-            raise SettingError(f"{name} must list origins such as https://app.example")
+        host = re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", origin)
+        if usual or host is None or (host[1].startswith("[") and not _is_short_ipv6(host[1][1:-1])):
+            raise SettingError(f"{name} must list origins such as https://app.example or https://[2001:db8::1]")
     return found
+
+
+def _is_short_ipv6(text: str) -> bool:
+    """Whether this is an IPv6 address as a browser writes it: RFC 5952, without dotted decimals."""
+    try:
+        short = str(IPv6Address(text))
+    except ValueError:
+        return False
+    return short == text or "." in short
 
 
 def _file(env: Mapping[str, str], name: str) -> str | None:
@@ -199,62 +233,8 @@ def _file(env: Mapping[str, str], name: str) -> str | None:
     return value
 
 
-def _secret(env: Mapping[str, str], environment: str) -> bytes:
-    value = env.get("HELLOJOHN_SECRET")
-    if value:
-        return _strong("HELLOJOHN_SECRET", value, value, environment).encode()
-    if environment == "production":
-        raise SettingError("HELLOJOHN_SECRET is required in production")
-    return _kept(env, "secret", secrets.token_urlsafe(48)).encode()
-
-
-def _other_secret(env: Mapping[str, str], environment: str, secret: bytes) -> bytes | None:
-    value = env.get("HELLOJOHN_OTHER_SECRET")
-    if not value:
-        return None
-    if value.encode() == secret:
-        raise SettingError("HELLOJOHN_OTHER_SECRET must be another one than HELLOJOHN_SECRET")
-    return _strong("HELLOJOHN_OTHER_SECRET", value, value, environment).encode()
-
-
-def _strong(name: str, value: str, random: str, environment: str) -> str:
-    """`value`, whose part `random` nobody could guess. Development asks for its length only."""
-    if len(random) < 32:
-        raise SettingError(f"{name} must have at least 32 characters")
-    if environment == "production" and _guessable(random):
-        raise SettingError(f"{name} must be random: make one with `openssl rand -base64 48 | tr +/ -_`")
-    return value
-
-
-def _guessable(text: str) -> bool:
-    """Samples, repetitions, rows of a keyboard or an alphabet: what people type when they are asked for a secret."""
-    counts = Counter(text)
-    bits = -sum(count * math.log2(count / len(text)) for count in counts.values())
-    steps = sum(abs(ord(one) - ord(after)) <= 1 for one, after in pairwise(text))
-    repeated = len({text[i : i + 4] for i in range(len(text) - 3)}) < 0.8 * (len(text) - 3)
-    sample = re.search(
-        r"change.?me|example|sample|placeholder|password|replace|insecure|your.?(secret|key)", text, re.I
-    )
-    return bits < 88 or steps > len(text) / 2 or repeated or sample is not None
-
-
-def _admin_key(env: Mapping[str, str], environment: str) -> str:
-    value = env.get("HELLOJOHN_ADMIN_KEY")
-    if value:
-        if not re.fullmatch(r"mk_live_[A-Za-z0-9._~+/-]{32,}", value):
-            raise SettingError("HELLOJOHN_ADMIN_KEY must be mk_live_ followed by at least 32 characters of a token")
-        return _strong("HELLOJOHN_ADMIN_KEY", value, value[8:], environment)
-    if environment == "production":
-        raise SettingError("HELLOJOHN_ADMIN_KEY is required in production")
-    return _kept(env, "admin_key", "mk_live_" + secrets.token_urlsafe(32))
-
-
-def _issuer(env: Mapping[str, str], environment: str, default: str) -> str:
-    if found := _address(env, "HELLOJOHN_ISSUER"):
-        return found
-    if environment == "production":
-        raise SettingError("HELLOJOHN_ISSUER is required in production")
-    return default
+def _issuer(env: Mapping[str, str], default: str) -> str:
+    return _address(env, "HELLOJOHN_ISSUER") or default
 
 
 def _dashboard_url(env: Mapping[str, str], required: bool) -> str | None:
@@ -285,9 +265,9 @@ def _oidc(env: Mapping[str, str], environment: str) -> Oidc | None:
     allowed = frozenset(word.strip() for word in env.get("HELLOJOHN_OIDC_ALLOWED", "").split(",") if word.strip())
     if not any(values) and not allowed:
         return None
-    for name, value in zip((*names, "HELLOJOHN_OIDC_ALLOWED"), (*values, allowed), strict=True):
-        if not value:
-            raise SettingError(f"{name} is required with the other HELLOJOHN_OIDC settings")
+    given = zip((*names, "HELLOJOHN_OIDC_ALLOWED"), (*values, allowed), strict=True)
+    if missing := [name for name, value in given if not value]:
+        raise SettingError(f"{_listed(missing)} required with the other HELLOJOHN_OIDC settings")
     parts = urlsplit(values[0])
     if parts.scheme != "https" and (environment == "production" or parts.scheme != "http"):
         raise SettingError("HELLOJOHN_OIDC_ISSUER must be an https address")
@@ -298,19 +278,3 @@ def _oidc(env: Mapping[str, str], environment: str) -> Oidc | None:
         allowed=frozenset(word.lower() if "@" in word and not word.startswith("group:") else word for word in allowed),
         scope=env.get("HELLOJOHN_OIDC_SCOPE") or "openid email profile",
     )
-
-
-def _kept(env: Mapping[str, str], name: str, fresh: str) -> str:
-    """In development: a value made once and kept in the data folder with mode 0600."""
-    folder = Path(env.get("HELLOJOHN_DATA") or ".data")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = folder / f".{name}.{secrets.token_hex(8)}"
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(fresh)
-    try:
-        os.link(draft, folder / name)
-    except FileExistsError:
-        return (folder / name).read_text().strip()
-    finally:
-        draft.unlink()
-    return fresh

@@ -24,7 +24,7 @@ FLOORS = {
     "app.store.base": 1,                                                          # their contract
     "app": 0, "app.model": 0, "app.errors": 0, "app.settings": 0, "app.durations": 0, "app.log": 0,  # words
     "app.census": 0, "app.addresses": 0, "app.client.claims": 0, "app.client.events": 0, "app.client.shards": 0,
-    "app.client.redis_address": 0,
+    "app.client.redis_address": 0, "app.credentials": 0,
 }  # fmt: skip
 APART = {2, 5}  # on these floors neighbours do not know each other: means, and doors
 TOGETHER = {("app.tokens", "app.keys"), ("app.tokens", "app.genuine")}  # a token is signed with a key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -278,3 +279,82 @@ def test_a_command_does_not_spell_a_login(own_server: Embedded, words: str) -> N
     command_line = [sys.executable, "-m", *words.split()]
     ended = subprocess.run(command_line, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert not re.search("someone|Zq7Kx9Lm", ended.stdout + ended.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["app.main", "worker.main"])
+def test_every_line_of_a_log_is_json(own_server: Embedded, tmp_path: Path, module: str) -> None:
+    log, port = tmp_path / "log", free_port()
+    own = {"HELLOJOHN_ENV": "production", "HELLOJOHN_LOG": "debug", "PORT": str(port), "LOG_FILE": str(log)}
+    process = Process(module, environment(own_server.url, **own))
+    try:
+        started = "Uvicorn running" if module == "app.main" else "Starting worker|working"
+        wait_until(lambda: re.search(started, log.read_text()) is not None, "the start")
+        own_server.stop()
+        wait_until(lambda: "closed_port" in log.read_text(), "an outage")
+    finally:
+        process.stop()
+    for line in log.read_text().splitlines():
+        assert {"at", "level", "from", "message"} <= msgspec.json.decode(line, type=dict).keys()
+
+
+@pytest.mark.parametrize("module", ["app.main", "worker.main"])
+@pytest.mark.parametrize("wrong", [{"HELLOJOHN_ENV": "production", "HELLOJOHN_ISSUER": ""}, {"HELLOJOHN_LOG": "loud"}])
+def test_a_refusal_to_start_is_a_line_of_json_too(module: str, wrong: dict[str, str]) -> None:
+    env = environment("redis://127.0.0.1:1", **wrong)
+    ended = subprocess.run(
+        [sys.executable, "-m", module], env=env, cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    [line] = ended.stderr.splitlines()
+    assert msgspec.json.decode(line)["level"] == "error" and ended.returncode != 0
+
+
+def test_warnings_and_uncaught_exceptions_are_lines_of_json() -> None:
+    program = (
+        "import logging, threading, warnings; from app.log import set_up; set_up('info'); warnings.warn('a warning'); "
+        "t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join(); raise RuntimeError('the end')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    lines = [msgspec.json.decode(line) for line in ended.stderr.splitlines()]
+    assert ended.returncode == 1 and len(lines) == 3
+    for line, text in zip(lines, ("a warning", "ZeroDivisionError", "the end"), strict=True):
+        assert text in line["message"] + line.get("error", "")
+
+
+@pytest.mark.parametrize("module", ["app.main", "worker.main"])
+def test_sigterm_is_handled_while_the_start_check_waits(module: str) -> None:
+    """The kernel drops a signal without a handler if the process has number 1, as in a container."""
+    port = free_port()
+    process = Process(module, environment(f"redis://127.0.0.1:{free_port()}/0", PORT=str(port)))
+    try:
+        wait_until(lambda: bool(_caught(process.child.pid) >> 14 & 1), "a handler of SIGTERM", 10)
+        assert _status(port, "/livez") == 0, "the check still waits"
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - began < 3
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+def _caught(pid: int) -> int:
+    """The signals that a process has handlers for, as bits (Linux: proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("SigCgt:")[2].split()[0], 16)
+
+
+def test_the_unspecified_ipv6_address_takes_ipv4_too(own_server: Embedded) -> None:
+    for host, urls in (("::", ("127.0.0.1", "[::1]")), ("0.0.0.0", ("127.0.0.1",)), ("localhost", ("localhost",))):
+        inside = free_port()
+        api = Api(own_server.url, HOST=host, ADMIN_PORT=str(inside))
+        try:
+            for url in urls:
+                for port in (api.port, inside):
+                    assert httpx.get(f"http://{url}:{port}/livez", trust_env=False).status_code == 200
+        finally:
+            api.stop()
+
+
+def test_a_taken_port_is_named(own_server: Embedded) -> None:
+    env = environment(own_server.url, PORT=str(own_server.port))
+    ended = subprocess.run([sys.executable, "-m", "app.main"], env=env, cwd=ROOT, capture_output=True, timeout=30)
+    assert b"HOST and PORT" in ended.stderr and ended.returncode == 1

@@ -12,7 +12,7 @@ import pytest
 
 from app.client.redis_address import parse_address
 from app.selfcheck import NAMES, unknown
-from app.settings import SettingError, Settings
+from app.settings import BARE, SettingError, Settings
 
 ROOT = Path(__file__).parent.parent
 STRONG = "G7kP2xVt9LqZ4mRw8sYb3nHc6dJf1eTa"
@@ -268,3 +268,51 @@ def test_the_issuer_has_no_slash_at_its_end() -> None:
 
 def test_retention_is_given_in_hours() -> None:
     assert Settings.from_env({**PRODUCTION, "HELLOJOHN_RETENTION_HOURS": "48"}).retention_ms == 172_800_000
+
+
+def test_all_that_production_lacks_is_named_at_once() -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.from_env({"HELLOJOHN_ENV": "production"})
+    names = "HELLOJOHN_SECRET, HELLOJOHN_ADMIN_KEY and HELLOJOHN_ISSUER"
+    assert str(caught.value) == f"{names} are required in production"
+    with pytest.raises(SettingError, match=r"^HELLOJOHN_OIDC_CLIENT_SECRET and HELLOJOHN_OIDC_ALLOWED are required"):
+        Settings.from_env(PRODUCTION | dict(list(OIDC.items())[:2]))
+
+
+OTHER_KEY = "mk_live_9fK2pQx7Lw4Zt8Vb3Ns6Rd1Y5cHm0GjA"
+
+
+def test_two_keys_of_the_operator_overlap() -> None:
+    settings = Settings.from_env({**PRODUCTION, "HELLOJOHN_OTHER_ADMIN_KEY": OTHER_KEY})
+    assert settings.is_admin_key(OTHER_KEY) and settings.is_admin_key(PRODUCTION["HELLOJOHN_ADMIN_KEY"])
+    assert not settings.is_admin_key(OTHER_KEY + "x") and not Settings.from_env(PRODUCTION).is_admin_key(OTHER_KEY)
+    for wrong, why in (
+        ("mk_live_short", "must be mk_live_"),
+        (PRODUCTION["HELLOJOHN_ADMIN_KEY"], "must be another"),
+        (f"mk_live_{STRONG}x", "must not be made of HELLOJOHN_SECRET"),
+        ("mk_live_" + "a" * 40, "must be random"),
+    ):
+        with pytest.raises(SettingError, match=f"^HELLOJOHN_OTHER_ADMIN_KEY {why}"):
+            Settings.from_env({**PRODUCTION, "HELLOJOHN_OTHER_ADMIN_KEY": wrong})
+
+
+def test_compose_passes_every_setting_and_publishes_on_loopback() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    passed = set(re.findall(r"^ +([A-Z_]+): ", text, re.MULTILINE))
+    assert {*NAMES, *BARE} - passed == {"HELLOJOHN_DATA", "HELLOJOHN_URL"}
+    assert re.findall(r"ports: \[\"(\S+?):", text) == ["${BIND"] and "${BIND:-127.0.0.1}" in text
+    assert "--requirepass ${VALKEY_PASSWORD:?" in text and "--maxmemory ${" in text
+
+
+@pytest.mark.parametrize("origin", ["http://[::1]:3000", "https://[2001:db8::1]", "https://[::ffff:7f00:1]:8443"])
+def test_an_ipv6_origin_is_taken_as_a_browser_writes_it(origin: str) -> None:
+    assert Settings.from_env({**PRODUCTION, "HELLOJOHN_ORIGINS": origin}).origins == {origin}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://[::g]", "https://[0:0::1]", "https://[2001:DB8::1]", "https://::1", "https://[::1]:443", "https://[]"],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(SettingError, match=r"^HELLOJOHN_ORIGINS must"):
+        Settings.from_env({**PRODUCTION, "HELLOJOHN_ORIGINS": origin})

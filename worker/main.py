@@ -21,7 +21,7 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from app.clock import Clock, uptime_ms
-from app.log import set_up
+from app.log import refuse, set_up
 from app.model import SECOND
 from app.runtime import now_ms, open_runtime
 from app.selfcheck import check, self_check, warn_of_unknown
@@ -224,7 +224,13 @@ async def report(settings: Settings) -> int:
     return 0 if alive else 1
 
 
+def _end(*_: object) -> None:
+    """Of a signal before `run` takes them. As process 1 there is no default action."""
+    raise SystemExit(0)
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, _end)
     try:
         settings = Settings.from_env(signs_tokens=False)
         set_up(settings.log_level)
@@ -235,8 +241,7 @@ def main() -> None:
         os.nice(_NICE)
         asyncio.run(run(settings, self_check(settings)))
     except SettingError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+        refuse(error, 2)
 
 
 if __name__ == "__main__":

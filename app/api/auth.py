@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal
@@ -103,7 +102,7 @@ async def holder_of(token: str, runtime: Runtime, now: int) -> Caller:
         key, tenant = await runtime.api_keys.authenticate(token, now)
         return Caller("key", tenant, key=key)
     if token.startswith("mk_"):
-        if not hmac.compare_digest(token.encode(), runtime.settings.admin_key.encode()):
+        if not runtime.settings.is_admin_key(token):
             raise InvalidApiKey
         return Caller("admin")
     return Caller("user", *await runtime.sessions.authenticate(token, now))

@@ -91,7 +91,7 @@ async def create(call: Call) -> Reply:
     caller = await holder_of(body.key, call.runtime, call.now) if body.key[:3] in ("sk_", "mk_") else None
     if caller is None:
         raise InvalidApiKey
-    identity = call.runtime.operators.admin()
+    identity = call.runtime.operators.admin(body.key)
     if caller.key is not None:
         identity = Identity(credential="key", id=caller.key.id, name=caller.key.name)
     return await begin(call, identity, call.now, name_of(token(call.context.headers)))

@@ -236,6 +236,25 @@ def test_another_admin_key_ends_the_sessions_of_the_old_one(api: Api, valkey_url
         other.stop()
 
 
+def test_in_an_overlap_both_keys_sign_in_and_each_session_ends_with_its_own_key(valkey_url: str) -> None:
+    next_key = "mk_live_Ab3xYz9Qw7Er5Ty1Ui8Op2As4Df6Gh0Jk"
+    both = Api(valkey_url, HELLOJOHN_OTHER_ADMIN_KEY=next_key)
+    after = Api(valkey_url, HELLOJOHN_ADMIN_KEY=next_key)
+    try:
+        old, new = Page(both, ADMIN_KEY), Page(both, next_key)
+        for page in (old, new):
+            assert page.call("GET", SESSION).status_code == 200
+        for key in (ADMIN_KEY, next_key):
+            answer = both.http.get("/v1/admin/tenants", headers={"Authorization": f"Bearer {key}"})
+            assert answer.status_code == 200
+        old.api = new.api = after
+        assert new.call("GET", SESSION).status_code == 200
+        assert refused(old.call("GET", SESSION), 401, "missing_token")
+    finally:
+        both.stop()
+        after.stop()
+
+
 def test_a_stream_ends_with_the_session_that_opened_it(api: Api, backend: Backend) -> None:
     page = Page(api, ADMIN_KEY)
     headers = {"Cookie": page.cookie, "Accept": "text/event-stream", "X-Tenant-ID": backend.tenant_id}

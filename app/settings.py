@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from app.client.redis_address import AddressError, RedisAddress, parse_address
+from app.client.redis_address import AddressError, RedisAddress, Secret, parse_address
 from app.credentials import SettingError as SettingError
 from app.credentials import keep_apart, read_admin_key, read_other_admin_key, read_other_secret, read_secret
 
@@ -101,14 +101,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ, *, signs_tokens: bool = True) -> Settings:
         """`signs_tokens`: without a given issuer development derives one from PORT."""
-        env = _trimmed(env)
+        given, env = env, _trimmed(env)
         environment = _choice(env, "HELLOJOHN_ENV", ("development", "production"), "development")
         _require(env, environment)
         port = _number(env, "PORT", 8000, 1, 65_535)
         secret, admin_key = read_secret(env, environment), read_admin_key(env, environment)
         admin_port, oidc = _admin_port(env, port), _oidc(env, environment)
         other_secret, other_admin_key = (
-            read_other_secret(env, environment, secret),
+            read_other_secret(env, environment, secret) or _untrimmed_secret(given),
             read_other_admin_key(env, environment),
         )
         keep_apart(
@@ -152,6 +152,12 @@ def _trimmed(env: Mapping[str, str]) -> dict[str, str]:
         if (name.startswith(PREFIX) or name in BARE) and _BLANKS.search(value):
             raise SettingError(f"{name} must not contain line breaks or control characters")
     return found
+
+
+def _untrimmed_secret(given: Mapping[str, str]) -> bytes | None:
+    """The secret with the whitespace at its ends, as earlier versions took it: what was made under it stays good."""
+    value = given.get("HELLOJOHN_SECRET", "")
+    return value.encode() if value.strip() and value != value.strip() else None
 
 
 def _require(env: Mapping[str, str], environment: str) -> None:
@@ -274,7 +280,7 @@ def _oidc(env: Mapping[str, str], environment: str) -> Oidc | None:
     return Oidc(
         issuer=values[0],
         client_id=values[1],
-        client_secret=values[2],
+        client_secret=Secret(values[2]),
         allowed=frozenset(word.lower() if "@" in word and not word.startswith("group:") else word for word in allowed),
         scope=env.get("HELLOJOHN_OIDC_SCOPE") or "openid email profile",
     )

@@ -139,3 +139,16 @@ def test_a_killed_run_leaves_nothing_that_blocks_the_next(run: Run, tmp_path: Pa
         assert again.get("/v1/sessions").status_code == 200
     finally:
         again.end(signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_another_port_over_the_same_data_works(run: Run, tmp_path: Path) -> None:
+    """The issuer follows the port, and there is no other process on this store."""
+    first = run.settings
+    assert run.end(signal.SIGINT) == 0
+    again = Run(tmp_path, free_port())
+    try:
+        assert again.settings["HELLOJOHN_ISSUER"] == again.settings["HELLOJOHN_URL"] != first["HELLOJOHN_ISSUER"]
+        assert again.get("/v1/sessions").status_code == 200
+    finally:
+        assert again.end(signal.SIGTERM) == 0

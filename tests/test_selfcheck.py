@@ -23,7 +23,7 @@ from app.settings import SettingError, Settings
 from app.store.health import examine
 from app.store.wire import open_wire
 from tests.servers import Cluster, command, wait_until
-from tests.service import ROOT, Api, Process, environment
+from tests.service import ROOT, SECRET, Api, Process, environment
 
 
 def settings(url: str, **more: Any) -> Settings:
@@ -358,3 +358,9 @@ def test_a_taken_port_is_named(own_server: Embedded) -> None:
     env = environment(own_server.url, PORT=str(own_server.port))
     ended = subprocess.run([sys.executable, "-m", "app.main"], env=env, cwd=ROOT, capture_output=True, timeout=30)
     assert b"address already in use" in ended.stderr and ended.returncode != 0
+
+
+def test_data_made_under_a_secret_with_a_line_break_stays_readable(own_server: Embedded) -> None:
+    env = environment(own_server.url, HELLOJOHN_SECRET=SECRET + "\n")
+    assert self_check(msgspec.structs.replace(Settings.from_env(env), secret=f"{SECRET}\n".encode(), other_secret=None))
+    assert self_check(Settings.from_env(env))

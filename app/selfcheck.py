@@ -56,12 +56,12 @@ def self_check(settings: Settings) -> bool:
 
 
 async def check(settings: Settings) -> bool:
-    """Whether the store has answered within five seconds. Raises `SettingError` where this process must not serve; then
-    nothing has been written."""
+    """Whether the store has answered within five seconds; longer where REDIS_TIMEOUT_MS leaves a try more time. Raises
+    `SettingError` where this process must not serve; then nothing has been written."""
     wire = await open_wire(settings.redis_url, settings.redis_timeout_ms, primary_only=False)
     async with open_runtime(settings, wire=wire) as runtime:
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(max(_PATIENCE_S, 1 + 1.5 * settings.redis_timeout_ms / 1_000)):
                 while True:
                     try:
                         _judge(settings, await examine(wire, runtime.clock()))

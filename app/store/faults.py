@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from errno import ECONNREFUSED
 from time import monotonic
 from typing import Final
 
@@ -62,6 +63,7 @@ _WORDS: Final = (
     ("without any password configured", "wrong_password"),
     ("no password is set", "wrong_password"),
     ("Authentication required", "no_password"),
+    (f"[Errno {ECONNREFUSED}]", "closed_port"),
     ("DB index", "no_database"),
     ("Invalid Database", "no_database"),
     ("database is out of range", "no_database"),

@@ -193,6 +193,43 @@ def test_api_and_worker_log_the_cause_and_serve_once_it_ends(own_server: Embedde
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("module", ["app.main", "worker.main"])
+def test_a_process_names_each_cause_once(own_server: Embedded, tmp_path: Path, module: str) -> None:
+    """Eight addresses of one server, each of which it cannot be used by."""
+    command(own_server, "ACL", "SETUSER", "weak", "on", ">w0rd", "~hj:*", "&*", "+info", "+role", "+get", "+select")
+    command(own_server, "CONFIG", "SET", "requirepass", "s3cret")
+    with terminated(own_server, tmp_path) as tls:
+        plain = tls.replace("rediss://", "redis://:s3cret@").partition("?")[0]
+        port = own_server.port
+        addresses = {
+            "wrong_password": f"redis://:wr0ng@127.0.0.1:{port}",
+            "no_password": f"redis://127.0.0.1:{port}",
+            "no_permission": f"redis://weak:w0rd@127.0.0.1:{port}",
+            "no_database": f"redis://:s3cret@127.0.0.1:{port}/99",
+            "tls_unsupported": f"rediss://:s3cret@127.0.0.1:{port}",
+            "tls_required": plain,
+            "unknown_host": "redis://:s3cret@none.invalid",
+            "closed_port": f"redis://:s3cret@localhost:{free_port()}",
+        }
+        logs = {cause: tmp_path / cause for cause in addresses}
+        processes = []
+        try:
+            for cause, url in addresses.items():
+                env = environment(url, PORT=str(free_port()), LOG_FILE=str(logs[cause]), REDIS_TIMEOUT_MS="1000")
+                processes.append(Process(module, env))
+            for cause, log in logs.items():
+                wait_until(lambda cause=cause, log=log: f" {cause}: " in log.read_text(), cause, 30)  # type: ignore[misc]
+            time.sleep(3)
+        finally:
+            for process in processes:
+                process.stop()
+    for cause, log in logs.items():
+        said = log.read_text()
+        assert said.count(f" {cause}: ") == 1, said
+        assert "w0rd" not in said and "wr0ng" not in said and "s3cret" not in said and "Traceback" not in said
+
+
+@pytest.mark.slow
 def test_the_worker_works_where_info_is_forbidden(own_server: Embedded, tmp_path: Path) -> None:
     command(own_server, "ACL", "SETUSER", "limited", "on", ">word", "~*", "&*", "+@all", "-info", "-role", "-dbsize")
     log = tmp_path / "log"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from .errors import InsufficientRole, InvalidToken, MissingToken, SessionError, challenge, problem
 from .memory import Claims
+from .options import check_access, check_paths
 from .verifier import Verifier
 
 Scope = MutableMapping[str, Any]
@@ -20,12 +21,16 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE | re.ASCII)
 _POLICY_VIOLATION: Final = 1008
 
+CLAIMS: Final = "session_client.claims"
+"""Name of the claims in an ASGI scope. `session` belongs to Starlette's cookie sessions."""
+
 
 class SessionMiddleware:
-    """Puts the claims where the application finds them: `scope["session"]`, in Starlette `request.state.session`.
+    """Puts the claims in `scope["session_client.claims"]`; in Starlette that is `request.state.session` too.
 
     `role`: who has another is answered 403. `required=False` lets in who shows no token, with `None` for claims.
-    `public`: paths that are not looked at. Answers are problem documents (RFC 9457) with `WWW-Authenticate`.
+    `public`: paths that are not looked at, below the `root_path` of a server or mount. CORS preflights pass with `None`
+    for claims. Answers are problem documents (RFC 9457) with `WWW-Authenticate`.
     """
 
     def __init__(
@@ -37,14 +42,15 @@ class SessionMiddleware:
         required: bool = True,
         public: Collection[str] = (),
     ) -> None:
+        check_access(verifier, role, required)
         self._app = app
         self._verifier = verifier
         self._role = role
         self._required = required
-        self._public = frozenset(public)
+        self._public = check_paths(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or scope["path"] in self._public:
+        if scope["type"] not in ("http", "websocket") or _route(scope) in self._public:
             await self._app(scope, receive, send)
             return
         try:
@@ -52,15 +58,27 @@ class SessionMiddleware:
         except SessionError as error:
             await _refuse(error, scope, receive, send)
             return
-        scope["session"] = claims
+        scope[CLAIMS] = claims
         scope.setdefault("state", {})["session"] = claims
         await self._app(scope, receive, send)
 
     async def _claims(self, scope: Scope) -> Claims | None:
         sent = [value for name, value in scope["headers"] if name == b"authorization"]
-        if not sent and not self._required:
+        if not sent and (not self._required or _is_preflight(scope)):
             return None
         return await admitted(self._verifier, [value.decode("latin-1") for value in sent], self._role)
+
+
+def _route(scope: Scope) -> str:
+    """The path below `root_path`, which ASGI servers and mounts include in `path`."""
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path[len(root) :] if path.startswith(f"{root}/") else path
+
+
+def _is_preflight(scope: Scope) -> bool:
+    """Whether a browser asks for permission (Fetch Standard, "CORS-preflight request"): it never sends credentials."""
+    names = {name for name, _ in scope["headers"]}
+    return scope.get("method") == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 
 
 async def admitted(verifier: Verifier, authorization: list[str], role: str | None) -> Claims:
@@ -73,9 +91,9 @@ async def admitted(verifier: Verifier, authorization: list[str], role: str | Non
 
 def bearer(authorization: list[str]) -> str:
     """The token (RFC 6750 §2.1). Raises `MissingToken`, `InvalidToken`."""
-    if not authorization or authorization[0][:6].lower() != "bearer":
+    if not authorization or authorization[0].strip(" \t")[:6].lower() != "bearer":
         raise MissingToken
-    form = _BEARER.fullmatch(authorization[0])
+    form = _BEARER.fullmatch(authorization[0].strip(" \t"))
     if form is None or len(authorization) > 1:
         raise InvalidToken
     return form[1]

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from concurrent.futures import TimeoutError as TookTooLong
-from typing import Final, Required, Self, TypedDict, Unpack
+from typing import Final, Self, Unpack
 
 from .errors import ServiceUnavailable
+from .forks import reset_in_child
 from .memory import Claims
-from .verifier import OnStale, Verifier
+from .options import Options as Options
+from .options import Settings
+from .verifier import Verifier
 
 _TIMEOUT_S: Final = 10.0
-
-
-class Options(TypedDict, total=False):
-    """Those of `Verifier`."""
-
-    url: Required[str]
-    tenant_id: Required[str]
-    api_key: str | None
-    redis_url: str | None
-    issuer: str | None
-    on_stale: OnStale | None
-    max_staleness: float
-    report_every: float | None
-    max_tokens: int
-    max_revocations: int
-    max_updates: int
-    jwks_max_age: float
-    jwks_cooldown: float
-    start_timeout: float
 
 
 class BlockingVerifier:
@@ -39,9 +22,15 @@ class BlockingVerifier:
     thread. Without `with` it starts at the first use. A process that forked gets a thread of its own."""
 
     def __init__(self, **options: Unpack[Options]) -> None:
+        Settings(**options)  # refuses a wrong option here rather than at the first use
         self._options = options
         self._lock = threading.Lock()
         self._running: _Running | None = None
+        reset_in_child(self)
+
+    def after_fork(self) -> None:
+        """The parent's thread does not run in a child, and another thread may have held the lock."""
+        self._running, self._lock = None, threading.Lock()
 
     def __enter__(self) -> Self:
         self.start()
@@ -57,7 +46,7 @@ class BlockingVerifier:
     def close(self) -> None:
         with self._lock:
             running, self._running = self._running, None
-        if running is not None and running.pid == os.getpid():
+        if running is not None:
             running.close()
 
     def verify(self, token: str) -> Claims:
@@ -81,10 +70,10 @@ class BlockingVerifier:
 
     def _current(self) -> _Running:
         running = self._running
-        if running is not None and running.pid == os.getpid():
+        if running is not None:
             return running
         with self._lock:
-            if self._running is None or self._running.pid != os.getpid():
+            if self._running is None:
                 self._running = _Running(self._options)
             return self._running
 
@@ -93,7 +82,6 @@ class _Running:
     """One thread, one loop, one verifier."""
 
     def __init__(self, options: Options) -> None:
-        self.pid = os.getpid()
         self.verifier = Verifier(**options)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="session_client", daemon=True)

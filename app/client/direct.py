@@ -7,7 +7,6 @@ again and again: what a pass that began at t has read is everything that happene
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from contextlib import aclosing, suppress
 from typing import Any, Final
@@ -18,6 +17,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError
 
+from .breaker import Outage
 from .events import Event, channel, event_of
 from .feed import Backoff, Listener
 from .freshness import clock
@@ -31,7 +31,6 @@ _COUNT: Final = 200
 _GROUPS: Final = 16
 _GIVEN: Final = 20_000
 _TIMEOUT_S: Final = 5.0
-_log: Final = logging.getLogger("session_client")
 _event: Final = msgspec.json.Decoder(Event).decode
 
 Client = Redis | RedisCluster
@@ -57,6 +56,7 @@ class RedisFeed:
         self._generation = 0
         self._heard = 0.0
         self._turn = 0
+        self._outage = Outage("Redis")
 
     async def follow(self) -> None:
         while True:
@@ -64,7 +64,7 @@ class RedisFeed:
                 await self._session()
             except* (RedisError, OSError, TimeoutError, ValueError, msgspec.DecodeError, LookupError) as group:
                 self._turn += 1
-                _log.info("Redis was lost: %s", group.exceptions[0])
+                self._outage.failed(type(group.exceptions[0]).__name__)
             await asyncio.sleep(self._backoff.next())
 
     def reload(self) -> None:
@@ -123,6 +123,7 @@ class RedisFeed:
                 self._listener.listed(kids, began)
             if generation == self._generation:
                 self._backoff.reset()
+                self._outage.ended()
                 self._listener.confirm(began)
                 self._given, self._given_before = set(), self._given
             await asyncio.sleep(self._every)

@@ -66,12 +66,12 @@ REFUSALS: Final[dict[str, type[SessionError]]] = {
 
 
 def problem(error: SessionError) -> dict[str, Any]:
-    """The body of the answer (RFC 9457, `application/problem+json`)."""
+    """The body of the answer (RFC 9457, `application/problem+json`). Our own `detail` is not for strangers."""
     return {
         "type": f"urn:hellojohn:problem:{error.code}",
         "title": error.title,
         "status": error.status,
-        "detail": error.detail,
+        "detail": error.title,
         "code": error.code,
     }
 

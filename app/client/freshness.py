@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from .forks import reset_in_child
+
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 _BEAT_S: Final = 0.1
 _NEVER: Final = float("-inf")
@@ -25,6 +27,11 @@ class Freshness:
         self._as_of = _NEVER
         self._keys_until = _NEVER
         self._complete = True
+        reset_in_child(self)
+
+    def after_fork(self) -> None:
+        """Nothing is fresh in a forked child: the feed is followed in the parent."""
+        self._as_of = self.until = _NEVER
 
     @property
     def ready(self) -> bool:

@@ -21,6 +21,7 @@ import msgspec
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+from .breaker import Breaker
 from .errors import ServiceUnavailable
 from .freshness import clock
 
@@ -45,7 +46,13 @@ class KeySet:
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, max_age: float, cooldown: float, changed: Callable[[bool], None]
+        self,
+        http: httpx.AsyncClient,
+        max_age: float,
+        cooldown: float,
+        changed: Callable[[bool], None],
+        breaker: Breaker | None = None,
+        timeout: float = _TIMEOUT_S,
     ) -> None:
         self.keys: dict[str, OKPKey] = {}
         self._http = http
@@ -53,6 +60,8 @@ class KeySet:
         self._max_age = max_age
         self._cooldown = cooldown
         self._changed = changed
+        self._breaker = breaker or Breaker()
+        self._timeout = timeout
         self._set: dict[str, OKPKey | None] = {}
         self._withdrawn: set[str] = set()
         self._expected: set[str] = set()
@@ -127,10 +136,8 @@ class KeySet:
             await asyncio.sleep(max(_RETRY_S, self._fetched + self._max_age - clock()))
             if clock() < self._fetched + self._max_age:
                 continue
-            try:
+            with suppress(ServiceUnavailable):
                 await self.fetch()
-            except ServiceUnavailable as error:
-                _log.warning("public keys cannot be fetched: %s", error)
 
     async def close(self) -> None:
         tasks = [task for task in (self._catching_up, self._fetching) if task is not None]
@@ -186,14 +193,17 @@ class KeySet:
 
     async def _fetch(self) -> None:
         self._tried = clock()
+        answer = await self._breaker.run(
+            lambda: self._http.get(PATH, headers=_HEADERS, timeout=self._timeout), self._timeout
+        )
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                answer = await self._http.get(PATH, headers=_HEADERS, timeout=_TIMEOUT_S)
             if answer.status_code != 200:
-                raise ServiceUnavailable(f"the JWKS is answered with {answer.status_code}")
+                raise ValueError(f"the JWKS is answered with {answer.status_code}")
             found = _keys(answer.content)
-        except (httpx.HTTPError, TimeoutError, msgspec.DecodeError, KeyError, TypeError) as error:
-            raise ServiceUnavailable(f"the JWKS cannot be fetched ({type(error).__name__})") from error
+        except (ValueError, RecursionError) as error:
+            self._breaker.outage.failed("its public keys cannot be read")
+            raise ServiceUnavailable(f"the JWKS cannot be read ({error})") from error
+        self._breaker.answered()
         for kid in self._set.keys() - found.keys():
             self._strangers.note(kid, _NEVER)
         before = self.keys
@@ -222,13 +232,17 @@ class Strangers:
         return self._since.get(kid, clock())
 
 
+class _Jwks(msgspec.Struct):
+    keys: list[dict[str, Any]]
+
+
+_jwks: Final = msgspec.json.Decoder(_Jwks).decode
+
+
 def _keys(body: bytes) -> dict[str, OKPKey | None]:
-    """All that a set names, by `kid`. Ed25519 keys may verify; what else it holds is for others (RFC 7517 §5)."""
-    found: dict[str, OKPKey | None] = {}
-    for jwk in msgspec.json.decode(body, type=dict[str, Any])["keys"]:
-        if "kid" in jwk:
-            found[str(jwk["kid"])] = _ed25519(jwk)
-    return found
+    """All that a set names, by `kid`. Ed25519 keys may verify; what else it holds is for others (RFC 7517 §5). Raises
+    `ValueError` for a body that is not a key set."""
+    return {jwk["kid"]: _ed25519(jwk) for jwk in _jwks(body).keys if isinstance(jwk.get("kid"), str)}
 
 
 def _ed25519(jwk: dict[str, Any]) -> OKPKey | None:
@@ -236,7 +250,7 @@ def _ed25519(jwk: dict[str, Any]) -> OKPKey | None:
         return None
     try:
         return OKPKey.import_key({name: jwk[name] for name in ("kty", "crv", "x")})
-    except (JoseError, ValueError, KeyError):
+    except (JoseError, ValueError, KeyError, TypeError):
         _log.warning("a key of the JWKS cannot be read")
         return None
 

@@ -46,6 +46,11 @@ class Claims(Mapping[str, Any]):
         return str(self._said["sub"])
 
     @property
+    def sub(self) -> str:
+        """Same as `user_id`."""
+        return self.user_id
+
+    @property
     def session_id(self) -> str:
         return str(self._said["session_id"])
 

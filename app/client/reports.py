@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 import httpx
+import msgspec
+
+from .breaker import Breaker
+from .errors import ServiceUnavailable
 
 PATH: Final = "/v1/sessions/activity"
 
 _BATCH: Final = 500
 _MOST: Final = 50_000
-_log: Final = logging.getLogger("session_client")
+
+
+class _Accepted(msgspec.Struct):
+    """Response of the service to a report."""
+
+    accepted: int
+
+
+_accepted: Final = msgspec.json.Decoder(_Accepted).decode
 
 
 class Reports:
     """Each session at most once in an interval, and of more than 50,000 only so many. What cannot be reported is tried
     once more and then dropped: it only moves a time, and the session's next use moves it again."""
 
-    def __init__(self, http: httpx.AsyncClient, every: float | None) -> None:
+    def __init__(self, http: httpx.AsyncClient, every: float | None, breaker: Breaker | None = None) -> None:
         self._http = http
+        self._breaker = breaker or Breaker()
         self._every = every
         self._most = 0 if every is None else _MOST
         self._seen: set[str] = set()
@@ -48,10 +60,15 @@ class Reports:
 
     async def _send(self, batch: list[str]) -> bool:
         try:
-            answer = await self._http.post(PATH, json={"session_ids": batch}, timeout=5.0)
-        except httpx.HTTPError as error:
-            _log.info("activity of %d sessions was not reported: %s", len(batch), type(error).__name__)
+            response = await self._breaker.run(lambda: self._http.post(PATH, json={"session_ids": batch}))
+            if response.status_code == 200:
+                _accepted(response.content)
+                self._breaker.answered()
+                return True
+            reason = f"it answers {response.status_code} to a report of activity"
+        except ServiceUnavailable:
             return False
-        if answer.status_code != 200:
-            _log.info("activity of %d sessions was not reported: %d", len(batch), answer.status_code)
-        return answer.status_code == 200
+        except (msgspec.DecodeError, RecursionError):
+            reason = "its response to a report of activity has an unknown form"
+        self._breaker.outage.failed(reason)
+        return False

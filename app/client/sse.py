@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from typing import Final, NamedTuple, get_args
+from typing import Annotated, Final, NamedTuple, get_args
 
 import httpx
 import msgspec
 
+from .breaker import Breaker
 from .errors import InvalidApiKey
 from .events import Event, EventType
 from .feed import Backoff, Listener
@@ -35,8 +36,8 @@ class _Heartbeat(msgspec.Struct):
     """`lag_ms`: how old it was when the service wrote it. `since_open_ms`: how long after the stream was opened its
     moment was, by the service's clock. `kids`: all its keys, after that moment. Older services do not say."""
 
-    cursor: str
-    lag_ms: int = 0
+    cursor: Annotated[str, msgspec.Meta(min_length=1)]
+    lag_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     since_open_ms: int | None = None
     kids: frozenset[str] | None = None
 
@@ -48,8 +49,9 @@ _heartbeat: Final = msgspec.json.Decoder(_Heartbeat).decode
 class EventStream:
     """One connection at a time; after a break it resumes behind the last heartbeat, or takes a snapshot."""
 
-    def __init__(self, http: httpx.AsyncClient, listener: Listener, pulse: Pulse) -> None:
+    def __init__(self, http: httpx.AsyncClient, listener: Listener, pulse: Pulse, breaker: Breaker) -> None:
         self._http = http
+        self._breaker = breaker
         self._listener = listener
         self._pulse = pulse
         self._backoff = Backoff()
@@ -67,7 +69,9 @@ class EventStream:
             except _Again:
                 pause = 0.0
             except (httpx.HTTPError, TimeoutError, msgspec.DecodeError, ValueError) as error:
-                _log.info("the event stream broke: %s: %s", type(error).__name__, error)
+                _log.debug("the event stream broke: %s: %s", type(error).__name__, error)
+                if self._patience != _SILENCE_S:  # no heartbeat came
+                    self._breaker.outage.failed(f"the event stream cannot be followed ({type(error).__name__})")
                 pause = self._backoff.next()
             await asyncio.sleep(pause)
 
@@ -88,6 +92,8 @@ class EventStream:
             self._http.stream("GET", "/v1/events", params=params, headers=headers, timeout=_TIMEOUT) as answer,
         ):
             self._check(answer.status_code)
+            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                raise ValueError("the response is not an event stream")
             await self._read(answer.aiter_raw(), limit)
 
     async def _read(self, chunks: AsyncIterator[bytes], limit: asyncio.Timeout) -> None:
@@ -125,6 +131,7 @@ class EventStream:
         self._cursor = beat.cursor
         self._backoff.reset()
         self._patience = _SILENCE_S
+        self._breaker.answered()
         said = clock() - beat.lag_ms / 1_000
         proved = said
         if beat.since_open_ms is not None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from contextlib import suppress
-from typing import Any, Final, Literal, Self
+from typing import Final, Self, Unpack
 
-import httpx
-import msgspec
-
+from .breaker import Breaker
 from .claims import InvalidAccessToken, Misdirected, UnknownKey, verify
 from .errors import REFUSALS, InvalidToken, ServiceUnavailable, SessionError, TokenExpired, VerifierStale
 from .events import Event
@@ -18,10 +17,11 @@ from .feed import Source
 from .freshness import Freshness, Pulse, Steps, clock
 from .jwks import KeySet
 from .memory import SKEW_S, Claims, Memory
+from .options import OnStale as OnStale
+from .options import Options, Settings
 from .reports import Reports
+from .service import ask, open_http
 from .sse import EventStream
-
-OnStale = Literal["ask", "refuse", "allow"]
 
 _SWEEP_S: Final = 1.0
 _FAREWELL_S: Final = 2.0
@@ -40,43 +40,44 @@ class Verifier:
     2 kB for each token that need not be verified twice. `start_timeout`: how long to wait for the service at the start.
     """
 
-    def __init__(
-        self,
-        *,
-        url: str,
-        tenant_id: str,
-        api_key: str | None = None,
-        redis_url: str | None = None,
-        issuer: str | None = None,
-        on_stale: OnStale | None = None,
-        max_staleness: float = 10.0,
-        report_every: float | None = 5.0,
-        max_tokens: int = 10_000,
-        max_revocations: int = 5_000_000,
-        max_updates: int = 100_000,
-        jwks_max_age: float = 600.0,
-        jwks_cooldown: float = 30.0,
-        start_timeout: float = 10.0,
-    ) -> None:
-        self._on_stale: OnStale = on_stale or ("refuse" if api_key is None else "ask")
-        if api_key is None and (redis_url is None or self._on_stale == "ask"):
-            raise ValueError('an API key is needed to follow the service, and for on_stale="ask"')
-        self._issuer = (issuer or url).rstrip("/")
-        self._tenant_id = tenant_id
-        self._start_timeout = start_timeout
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._http = httpx.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=5.0)
-        self._memory = Memory(max_revocations, max_updates, max_tokens)
+    def __init__(self, **options: Unpack[Options]) -> None:
+        self._settings = Settings(**options)
+        self._on_stale = self._settings.on_stale
+        self._memory = Memory(self._settings.max_revocations, self._settings.max_updates, self._settings.max_tokens)
         self._hits = self._memory.hits
-        self._freshness = Freshness(max_staleness)
-        self._pulse = Pulse(max_staleness / 2)
-        self._keys = KeySet(self._http, jwks_max_age, jwks_cooldown, self._keys_changed)
-        self._reports = Reports(self._http, None if api_key is None else report_every)
-        self._source = self._follow_by(redis_url, max_staleness)
+        self._warned = False
+        self._build()
+
+    def _build(self) -> None:
+        """Make everything that belongs to one process and one run: connections, tasks, the age of the knowledge. Ended
+        sessions and changed claims are kept: they stay true."""
+        settings = self._settings
+        self._pid = os.getpid()
+        self._is_closed = False
+        self._http = open_http(settings)
+        self._breaker = Breaker()
+        self._freshness = Freshness(settings.max_staleness)
+        self._freshness.complete(not self._memory.overflowed)
+        self._pulse = Pulse(settings.max_staleness / 2)
+        self._keys = KeySet(
+            self._http,
+            settings.jwks_max_age,
+            settings.jwks_cooldown,
+            self._keys_changed,
+            self._breaker,
+            settings.jwks_timeout,
+        )
+        self._reports = Reports(self._http, None if settings.api_key is None else settings.report_every, self._breaker)
+        self._source = self._follow_by(settings.redis_url, settings.max_staleness)
         self._tasks: list[asyncio.Task[None]] = []
         self._decided = asyncio.Event()
         self._refusal: SessionError | None = None
-        self._warned = False
+
+    def _build_in_child(self) -> None:
+        """In a forked child: the parent's connections and tasks are not ours, nor is what it has yet to report."""
+        if self._pid != os.getpid():
+            self._memory.forget_tokens()
+            self._build()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -87,19 +88,25 @@ class Verifier:
 
     async def start(self) -> None:
         """Subscribe, load what matters, return once up to date. If that takes too long it goes on behind, and
-        `on_stale` holds until it is done. Raises `InvalidApiKey`."""
+        `on_stale` holds until it is done. After `close` it may be called again. Raises `InvalidApiKey`."""
+        if self._is_closed or self._pid != os.getpid():
+            self._memory.forget_tokens()
+            self._build()
+        if self._tasks:
+            raise RuntimeError("the verifier has been started already")
         self._pulse.start()
         jobs = (self._source.follow(), self._keys.keep_fresh(), self._reports.run(), self._sweep())
         self._tasks = [asyncio.create_task(job) for job in jobs]
         for task in self._tasks:
             task.add_done_callback(_must_not_end)
         try:
-            async with asyncio.timeout(self._start_timeout):
+            async with asyncio.timeout(self._settings.start_timeout):
                 with suppress(ServiceUnavailable):
                     await self._keys.fetch()
                 await self._decided.wait()
         except TimeoutError:
-            _log.warning("the session service is not reachable yet; until then on_stale=%r holds", self._on_stale)
+            if not self._breaker.outage.is_logged:
+                _log.warning("revocations are not loaded yet; until then on_stale=%r holds", self._on_stale)
         except BaseException:
             await self.close()
             raise
@@ -108,7 +115,10 @@ class Verifier:
             raise self._refusal
 
     async def close(self) -> None:
-        """Stop following; report the last activity."""
+        """Stop following; report the last activity. Afterwards `verify` raises `ServiceUnavailable` or follows
+        `on_stale`, from memory alone, until the next `start`."""
+        self._build_in_child()
+        self._is_closed = True
         self._pulse.stop()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -118,7 +128,9 @@ class Verifier:
             async with asyncio.timeout(_FAREWELL_S):
                 await self._reports.send()
         await self._keys.close()
+        await self._breaker.close()
         await self._http.aclose()
+        self._freshness.doubt()
 
     @property
     def ready(self) -> bool:
@@ -143,6 +155,7 @@ class Verifier:
         """
         if (known := self.recall(token)) is not None:
             return known
+        self._build_in_child()
         try:
             claims = self._read(token)
         except UnknownKey as unknown:
@@ -157,12 +170,13 @@ class Verifier:
             return claims
         if self._on_stale == "refuse":
             raise VerifierStale
-        return await self._ask(token)
+        return await self._ask(token, claims.session_id)
 
     def check(self, token: str) -> Claims:
         """As `verify`, from memory alone: whoever would have to ask raises `VerifierStale`. In the loop's thread."""
         if (known := self.recall(token)) is not None:
             return known
+        self._build_in_child()
         try:
             claims = self._read(token)
         except UnknownKey as unknown:
@@ -183,14 +197,17 @@ class Verifier:
         return None
 
     def take(self, event: Event) -> None:
-        if event.tenant_id != self._tenant_id:
+        if event.tenant_id != self._settings.tenant_id:
             return
         self._memory.apply(event, int(_now()))
         if self._memory.overflowed:
             self._freshness.complete(False)
 
     def confirm(self, as_of: float) -> None:
+        if self._pid != os.getpid():  # the parent's loop goes on in a child
+            return
         self._freshness.confirm(as_of)
+        self._refusal = None
         self._decided.set()
 
     def listed(self, kids: frozenset[str], as_of: float) -> None:
@@ -200,16 +217,17 @@ class Verifier:
         self._freshness.doubt()
 
     def refused(self, error: SessionError) -> None:
-        _log.error("%s", error)
+        if self._refusal is None:
+            _log.error("%s", error)
         self._refusal = error
         self._decided.set()
 
     def _follow_by(self, redis_url: str | None, max_staleness: float) -> Source:
         if redis_url is None:
-            return EventStream(self._http, self, self._pulse)
+            return EventStream(self._http, self, self._pulse, self._breaker)
         from .direct import RedisFeed  # only who uses it needs redis
 
-        return RedisFeed(redis_url, self._tenant_id, self, min(2.5, max_staleness / 4))
+        return RedisFeed(redis_url, self._settings.tenant_id, self, min(2.5, max_staleness / 4))
 
     def _read(self, token: str) -> Claims:
         """What this process knows of the token, however old. Raises `UnknownKey` besides a `SessionError`."""
@@ -219,13 +237,19 @@ class Verifier:
         if hit is not None:
             raise TokenExpired
         try:
-            said = verify(token, self._keys.keys, self._issuer, self._tenant_id, int(_now()))
+            settings = self._settings
+            said = verify(token, self._keys.keys, settings.issuer or "", settings.tenant_id, int(_now()), SKEW_S)
         except UnknownKey:
             raise
         except InvalidAccessToken as refused:
             if isinstance(refused, Misdirected) and not self._warned:
                 self._warned = True
-                _log.warning("%s; expected were issuer %r and tenant %r", refused, self._issuer, self._tenant_id)
+                _log.warning(
+                    "%s; expected were issuer %r and tenant %r",
+                    refused,
+                    self._settings.issuer,
+                    self._settings.tenant_id,
+                )
             raise REFUSALS[refused.code] from refused
         return self._memory.admit(token, said)
 
@@ -241,19 +265,10 @@ class Verifier:
         self._keys.expect(kid)
         return claims
 
-    async def _ask(self, token: str) -> Claims:
-        """The service's own word. Raises `ServiceUnavailable` without one."""
-        try:
-            answer = await self._http.post("/v1/sessions/verify", json={"token": token})
-            verdict = msgspec.json.decode(answer.content, type=dict[str, Any])
-        except (httpx.HTTPError, msgspec.DecodeError):
-            raise ServiceUnavailable from None
-        if answer.status_code != 200:
-            _log.warning("the service answers %d where it was asked for a verdict", answer.status_code)
-            raise ServiceUnavailable
-        if not verdict["valid"]:
-            raise REFUSALS.get(verdict["error"]["code"], InvalidToken)()
-        return Claims(verdict["payload"])
+    async def _ask(self, token: str, session_id: str | None = None) -> Claims:
+        if self._is_closed:
+            raise ServiceUnavailable("the verifier is closed")
+        return await ask(self._http, self._breaker, self._settings, token, session_id)
 
     def _keys_changed(self, gone: bool) -> None:
         if gone:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.client.asgi import Message, Receive, Scope, Send, SessionMiddleware
+from app.client.asgi import CLAIMS, Message, Receive, Scope, Send, SessionMiddleware
 from app.client.verifier import Verifier
 
 VERIFIER = Verifier(url="http://127.0.0.1:9", tenant_id="tnt_1", api_key="sk_test")
@@ -39,7 +39,7 @@ class Caller:
 async def test_what_is_no_request_passes() -> None:
     caller = Caller()
     assert await caller.call("lifespan") == []
-    assert caller.seen and "session" not in caller.seen[0]
+    assert caller.seen and CLAIMS not in caller.seen[0]
 
 
 async def test_a_public_path_passes_and_any_other_does_not() -> None:
@@ -52,7 +52,7 @@ async def test_a_public_path_passes_and_any_other_does_not() -> None:
 async def test_where_no_session_is_required_only_a_bad_token_is_refused() -> None:
     caller = Caller(required=False)
     await caller.call("http", state={"kept": 1})
-    assert caller.seen[0]["session"] is None and caller.seen[0]["state"] == {"kept": 1, "session": None}
+    assert caller.seen[0][CLAIMS] is None and caller.seen[0]["state"] == {"kept": 1, "session": None}
     await caller.call("http", token="bad")
     assert caller.sent[0]["status"] == 401 and len(caller.seen) == 1
 

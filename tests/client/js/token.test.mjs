@@ -85,8 +85,8 @@ test("a token for someone or sometime else is refused", async () => {
     { aud: "tnt_2" },
     { tenant_id: "tnt_2" },
     { aud: "tnt_2", tenant_id: "tnt_2" },
-    { iat: NOW + 60 },
-    { nbf: NOW + 60 },
+    { iat: NOW + 90 },
+    { nbf: NOW + 90 },
     { exp: String(NOW + 60) },
     { session_id: "ses_1" },
   ];

@@ -6,6 +6,7 @@ export const TITLES = /** @type {const} */ ({
   invalid_token: "The access token is not valid",
   token_expired: "The access token has expired",
   session_revoked: "The session has ended",
+  insufficient_role: "The session has not the role that this needs",
   verifier_stale: "Revocations are not known up to date",
   service_unavailable: "The session service is not available",
   invalid_api_key: "The session service refuses the API key",
@@ -24,6 +25,6 @@ export class SessionClientError extends Error {
     super(message, cause === undefined ? undefined : { cause });
     this.name = "SessionClientError";
     this.code = code;
-    this.status = OURS.has(code) ? 503 : 401;
+    this.status = /** @type {401 | 403 | 503} */ (OURS.has(code) ? 503 : code === "insufficient_role" ? 403 : 401);
   }
 }

@@ -1,3 +1,4 @@
+import { SILENCE } from "./api.js";
 import { SessionClientError } from "./errors.js";
 import { EventStream } from "./sse.js";
 import { every, pause } from "./timers.js";
@@ -113,6 +114,11 @@ export class Feed {
     try {
       const answer = await this.#api.events(this.#cursor, signal);
       if (answer.status !== 200 || answer.body === null) return await this.#refused(answer);
+      if (!answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+        await answer.body.cancel();
+        this.#api.breaker.failed("its answer is not an event stream");
+        throw new TypeError("the answer is not an event stream");
+      }
       await this.#read(answer.body.getReader(), signal);
     } catch (problem) {
       if (!signal.aborted) this.problem = problem;
@@ -148,6 +154,7 @@ export class Feed {
       this.#cursor = null;
       return 0;
     }
+    this.#api.breaker.failed(`the event stream was answered with ${answer.status}`);
     const asked = Number(answer.headers.get("Retry-After")) * 1000 || 0;
     return Math.max(this.#backoff(), Math.min(asked, LONGEST_RETRY_AFTER_MS));
   }
@@ -173,7 +180,7 @@ export class Feed {
    * @param {string} cursor @param {{lag_ms?: unknown, since_open_ms?: unknown, kids?: unknown}} said
    */
   #beat(cursor, { lag_ms: behindMs = 0, since_open_ms: sinceMs, kids }) {
-    const isDated = typeof behindMs === "number" && (sinceMs === undefined || typeof sinceMs === "number");
+    const isDated = typeof behindMs === "number" && behindMs >= 0 && (sinceMs === undefined || typeof sinceMs === "number");
     if (!isDated || cursor === "") throw new TypeError("a heartbeat without its place in time");
     if (kids !== undefined && !isListOfTexts(kids)) throw new TypeError("a heartbeat whose keys are no names");
     let wayMs = 0;
@@ -189,6 +196,7 @@ export class Feed {
     this.#failures = 0;
     this.#patienceMs = Math.max(SILENCE_MS, this.#maxMs);
     this.problem = undefined;
+    this.#api.breaker.answered();
     this.#settle();
     if (wayMs > Math.max(UNDER_WAY_MS, this.#maxMs / 2)) this.#round.abort();
   }
@@ -220,7 +228,8 @@ export class Feed {
       this.#whole = false;
       this.resync();
     }
-    if (Math.max(still, unseen) > limit || now - this.#byteAt > this.#patienceMs) this.#round.abort();
+    if (Math.max(still, unseen) > limit) this.#round.abort();
+    else if (now - this.#byteAt > this.#patienceMs) this.#round.abort(SILENCE);
   }
 }
 

@@ -1,4 +1,5 @@
 import { importJWK } from "jose";
+import { Breaker } from "./breaker.js";
 import { SessionClientError } from "./errors.js";
 
 /** @typedef {Awaited<ReturnType<typeof importJWK>>} Key */
@@ -21,6 +22,7 @@ const MOST_STRANGERS = 1_000;
 export class Keys {
   #url;
   #fetch;
+  #breaker;
   /** By `kid`, without those that no token of ours can be of. @type {Map<string, Key | undefined>} */ #set = new Map();
   /** @type {Set<string>} */ #withdrawn = new Set();
   /** Listed, and not yet here. @type {Set<string>} */ #expected = new Set();
@@ -39,8 +41,10 @@ export class Keys {
    * @param {string} url
    * @param {typeof fetch} fetch
    * @param {import("../index.d.ts").KeyOptions} options
+   * @param {Breaker} breaker
    */
-  constructor(url, fetch, options) {
+  constructor(url, fetch, options, breaker = new Breaker()) {
+    this.#breaker = breaker;
     this.#url = url;
     this.#fetch = fetch;
     this.maxAge = options.cacheMaxAge ?? 600_000;
@@ -162,13 +166,17 @@ export class Keys {
       if (hasFailed && askedAt < this.#triedAt + RETRY_MS) throw new Error("a fetch has just failed");
       this.#triedAt = askedAt;
       const headers = { Accept: "application/json", "Cache-Control": "no-cache" };
-      const signal = AbortSignal.timeout(this.timeout);
-      const answer = await this.#fetch(this.#url, { headers, signal, redirect: "manual" });
-      if (answer.status !== 200) throw new Error(`the key set was answered with ${answer.status}`);
-      found = await imported(await answer.json());
+      found = await this.#breaker.run(async (signal) => {
+        const answer = await this.#fetch(this.#url, { headers, signal, redirect: "manual" });
+        const text = await answer.text();
+        return answer.status === 200 ? imported(text) : undefined;
+      }, this.timeout);
+      if (found === undefined) throw new TypeError("the answer is not a key set");
     } catch (cause) {
+      if (cause instanceof TypeError) this.#breaker.failed("its public keys cannot be read");
       throw new SessionClientError("service_unavailable", "the public keys cannot be read", cause);
     }
+    this.#breaker.answered();
     for (const kid of this.#set.keys()) if (!found.has(kid)) this.#note(kid, -Infinity);
     for (const kid of found.keys()) this.#expected.delete(kid);
     this.#set = found;
@@ -177,13 +185,28 @@ export class Keys {
   }
 }
 
-/** All that a set names; what is of another kind is for others (RFC 7517 §5). @param {any} set */
-async function imported(set) {
-  const named = set.keys.filter((/** @type {any} */ jwk) => typeof jwk?.kid === "string");
-  const found = named.map(async (/** @type {any} */ jwk) => {
-    const isOurs = jwk.kty === "OKP" && jwk.crv === "Ed25519" && (jwk.use ?? "sig") === "sig";
-    const { kty, crv, x } = jwk;
-    return [jwk.kid, isOurs ? await importJWK({ kty, crv, x }, "EdDSA").catch(() => undefined) : undefined];
-  });
-  return new Map(await Promise.all(found));
+/**
+ * All that a set names; what is of another kind is for others (RFC 7517 §5). `undefined` if the text is not a key set.
+ * @param {string} text @returns {Promise<Map<string, Key | undefined> | undefined>}
+ */
+async function imported(text) {
+  const keys = keysIn(text);
+  if (!Array.isArray(keys) || !keys.every((jwk) => typeof jwk === "object" && jwk !== null)) return undefined;
+  const named = keys.filter((jwk) => typeof jwk.kid === "string");
+  return new Map(await Promise.all(named.map(async (jwk) => /** @type {[string, Key | undefined]} */ ([jwk.kid, await keyOf(jwk)]))));
+}
+
+/** @param {string} text @returns {any} */
+function keysIn(text) {
+  try {
+    return JSON.parse(text)?.keys;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {any} jwk @returns {Promise<Key | undefined>} */
+async function keyOf({ kty, crv, x, use = "sig" }) {
+  if (kty !== "OKP" || crv !== "Ed25519" || use !== "sig") return undefined;
+  return importJWK({ kty, crv, x }, "EdDSA").catch(() => undefined);
 }

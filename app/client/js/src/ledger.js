@@ -1,6 +1,6 @@
 import { Denylist } from "./denylist.js";
 import { isSessionId } from "./session_id.js";
-import { RESERVED, frozen } from "./token.js";
+import { RESERVED, frozen, withAliases } from "./token.js";
 
 /** @typedef {import("../index.d.ts").Claims} Claims */
 /**
@@ -28,10 +28,11 @@ export class Ledger {
   /** False once something had to be left out; true again from the next `restart` on. */
   complete = true;
 
-  /** @param {string} tenantId @param {number} most ended sessions, and as many changed ones */
-  constructor(tenantId, most) {
+  /** @param {string} tenantId @param {number} most ended sessions @param {number} mostUpdates changed ones */
+  constructor(tenantId, most, mostUpdates = most) {
     this.tenantId = tenantId;
     this.most = most;
+    this.mostUpdates = mostUpdates;
     this.#ended = new Denylist(most);
   }
 
@@ -41,7 +42,7 @@ export class Ledger {
 
   /** Whether a snapshot would probably fit now. */
   get hasRoom() {
-    return Math.max(this.#ended.size, this.#updates.size) < this.most * 0.9;
+    return this.#ended.size < this.most * 0.9 && this.#updates.size < this.mostUpdates * 0.9;
   }
 
   restart() {
@@ -95,7 +96,7 @@ export class Ledger {
     const occurredMs = Date.parse(event.occurred_at);
     if (Number.isNaN(occurredMs)) throw new TypeError("an update without its time");
     if (this.#ended.has(sid) || known?.told.includes(event.id)) return;
-    if (known === undefined && this.#updates.size >= this.most) {
+    if (known === undefined && this.#updates.size >= this.mostUpdates) {
       this.complete = false;
       return;
     }
@@ -114,7 +115,7 @@ const CHANGEABLE = new Set(["org_id", "role", "mfa_verified"]);
  */
 export function overlaid(claims, changed) {
   const kept = Object.entries(claims).filter(([name]) => RESERVED.has(name) && !CHANGEABLE.has(name));
-  return /** @type {Claims} */ (Object.freeze({ ...changed, ...Object.fromEntries(kept) }));
+  return /** @type {Claims} */ (Object.freeze(withAliases({ ...changed, ...Object.fromEntries(kept) })));
 }
 
 /**

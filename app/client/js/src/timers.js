@@ -28,3 +28,17 @@ export function pause(ms, signal) {
     if (signal.aborted) done();
   });
 }
+
+/**
+ * Settles as the promise does, or resolves after `ms` if that is earlier.
+ * @param {Promise<void>} promise
+ * @param {number} ms
+ * @returns {Promise<void>}
+ */
+export async function within(promise, ms) {
+  /** @type {any} */ let timer;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, Math.min(ms, 0x7fffffff));
+  });
+  await Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}

@@ -14,7 +14,8 @@ export const RESERVED = new Set(
 
 const MOST_CHARS = 4_096;
 const DEEPEST = 8;
-const SKEW_S = 5;
+/** How far a clock here may be behind the issuer's. */
+const SKEW_S = 60;
 const FORM = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})$/;
 const KID = /^[A-Za-z0-9_-]{43}$/;
 /** Last characters that leave no bit unused, by the length of the last group. */
@@ -73,6 +74,17 @@ export function checked(claims, issuer, tenantId, now) {
 export function frozen(value) {
   if (typeof value === "object" && value !== null) Object.values(value).forEach(frozen);
   return Object.freeze(value);
+}
+
+/**
+ * Add the names that the Python client has for them; they are not listed among the claims.
+ * @template {Record<string, unknown>} T @param {T} claims
+ */
+export function withAliases(claims) {
+  for (const [alias, name] of [["user_id", "sub"], ["expires_at", "exp"]]) {
+    if (!Object.hasOwn(claims, alias)) Object.defineProperty(claims, alias, { value: claims[name] });
+  }
+  return claims;
 }
 
 /** @param {string} why @param {unknown} [cause] */

@@ -8,8 +8,8 @@ import { Keys } from "./keys.js";
 import { changedBy, Ledger, overlaid } from "./ledger.js";
 import { read } from "./options.js";
 import { createdMs } from "./session_id.js";
-import { every } from "./timers.js";
-import { checked, frozen, gate, invalid, objectOf } from "./token.js";
+import { every, within } from "./timers.js";
+import { checked, frozen, gate, invalid, objectOf, withAliases } from "./token.js";
 
 /** @typedef {import("../index.d.ts").Claims} Claims */
 
@@ -30,14 +30,16 @@ class Verifier {
   #feed;
   #activity;
   #started = false;
+  #closed = false;
   #stop = () => {};
 
   /** @param {ReturnType<typeof read>} options */
   constructor(options) {
     this.#options = options;
     this.#api = new Api(options.url, options.apiKey, options.fetch);
-    this.#keys = new Keys(`${options.url}/.well-known/jwks.json`, options.fetch, options.keys);
-    this.#ledger = new Ledger(options.tenantId, options.maxRevocations);
+    const { breaker } = this.#api;
+    this.#keys = new Keys(`${options.url}/.well-known/jwks.json`, options.fetch, options.keys, breaker);
+    this.#ledger = new Ledger(options.tenantId, options.maxRevocations, options.maxUpdates);
     this.#cache = new Cache(options.maxTokens);
     const hear = {
       event: this.#hear.bind(this),
@@ -58,7 +60,7 @@ class Verifier {
 
   ready() {
     this.#start();
-    return this.#feed.ready();
+    return within(this.#feed.ready(), this.#options.startTimeout * 1000);
   }
 
   /** @param {string | null | undefined} token @returns {Promise<Claims>} */
@@ -80,7 +82,7 @@ class Verifier {
   }
 
   async close() {
-    this.#started = true;
+    this.#started = this.#closed = true;
     this.#stop();
     this.#keys.close();
     await this.#feed.close();
@@ -105,7 +107,8 @@ class Verifier {
       throw invalid("the signature is not valid", cause);
     });
     const now = Math.floor(Date.now() / 1000);
-    const claims = frozen(checked(objectOf(payload), this.#options.issuer, this.#options.tenantId, now));
+    const { issuer, tenantId } = this.#options;
+    const claims = frozen(withAliases(checked(objectOf(payload), issuer, tenantId, now)));
     const verified = { claims, kid, created: createdMs(claims.session_id), shown: claims };
     this.#cache.put(token, verified);
     return verified;
@@ -118,7 +121,7 @@ class Verifier {
    */
   async #vouchedFor(kid, token) {
     const unsettled = new SessionClientError("verifier_stale", "the token's key is not known yet");
-    if (this.#options.onStale !== "ask" || !this.#keys.mayAsk()) throw unsettled;
+    if (this.#closed || this.#options.onStale !== "ask" || !this.#keys.mayAsk()) throw unsettled;
     await this.#api.verify(token);
     await this.#keys.expect(kid);
     const key = await this.#keys.find(kid);
@@ -141,7 +144,8 @@ class Verifier {
     if (this.#options.onStale === "refuse") {
       throw new SessionClientError("verifier_stale", undefined, this.#feed.problem);
     }
-    const session = await this.#api.verify(token);
+    if (this.#closed) throw new SessionClientError("service_unavailable", "the verifier is closed");
+    const session = await this.#api.verify(token, claims.session_id);
     if (this.#ledger.hasEnded(claims.session_id, created)) throw new SessionClientError("session_revoked");
     return overlaid(claims, changedBy(session));
   }

@@ -108,7 +108,7 @@ async def _refuse(error: SessionError, scope: Scope, receive: Receive, send: Sen
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": error.code})
             return
         kind = "websocket.http"
-    body = json.dumps(problem(error)).encode()
+    body = json.dumps(problem(error), separators=(",", ":")).encode()
     headers = {"Content-Type": "application/problem+json", "Content-Length": str(len(body)), **challenge(error)}
     lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": f"{kind}.response.start", "status": error.status, "headers": lines})

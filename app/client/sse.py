@@ -17,6 +17,7 @@ from .feed import Backoff, Listener
 from .freshness import Pulse, clock
 
 _KINDS: Final = frozenset(get_args(EventType))
+_TYPE: Final = "text/event-stream"
 _TIMEOUT: Final = httpx.Timeout(5.0, read=None)
 _SNAPSHOT_S: Final = 60.0
 _RESUME_S: Final = 15.0
@@ -92,7 +93,7 @@ class EventStream:
             self._http.stream("GET", "/v1/events", params=params, headers=headers, timeout=_TIMEOUT) as answer,
         ):
             self._check(answer.status_code)
-            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+            if not answer.headers.get("content-type", _TYPE).startswith(_TYPE):
                 raise ValueError("the response is not an event stream")
             await self._read(answer.aiter_raw(), limit)
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 
-from app.client.asgi import CLAIMS, Message, Receive, Scope, Send, SessionMiddleware
+from app.client.asgi import CLAIMS, App, Message, Receive, Scope, Send, SessionMiddleware, bearer
 from app.client.verifier import Verifier
 
 VERIFIER = Verifier(url="http://127.0.0.1:9", tenant_id="tnt_1", api_key="sk_test")
@@ -76,3 +82,53 @@ async def test_a_websocket_is_refused_before_it_is_accepted(extension: bool) -> 
         assert caller.sent[0]["status"] == 401
     else:
         assert kinds == ["websocket.close"] and caller.sent[0]["code"] == 1008
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "passes"),
+    [
+        ("/health", "", True),
+        ("/api/health", "/api", True),
+        ("/health", "/api", True),  # a server that leaves the root out of the path
+        ("/api/health", "/api/", True),
+        ("/apihealth", "/api", False),
+        ("/api/health/x", "/api", False),
+        ("/api/api/health", "/api", False),
+    ],
+)
+async def test_a_public_path_is_below_the_root_of_a_server_or_mount(path: str, root: str, passes: bool) -> None:
+    caller = Caller(public=["/health"])
+    assert bool(await caller.call("http", path, root_path=root)) != passes
+
+
+class CookieSessions:
+    """Keeps a dictionary in `scope["session"]` and reads it again with the response, as Starlette's middleware does."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def read(message: Message) -> None:
+            assert scope["session"] == {"seen": 1}
+            await send(message)
+
+        scope["session"] = {}
+        await self._app(scope, receive, read)
+
+
+async def test_it_stands_beside_cookie_sessions_in_both_orders_and_below_a_mount() -> None:
+    async def show(request: Request) -> PlainTextResponse:
+        request.session["seen"] = request.session.get("seen", 0) + 1
+        return PlainTextResponse(f"{request.session['seen']} {request.scope[CLAIMS]} {request.state.session}")
+
+    ours = Middleware(SessionMiddleware, verifier=VERIFIER, required=False)
+    for order in ([ours, Middleware(CookieSessions)], [Middleware(CookieSessions), ours]):
+        inner = Starlette(routes=[Route("/", show)], middleware=order)
+        transport = httpx.ASGITransport(Starlette(routes=[Mount("/inner", inner)]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://app.example") as http:
+            assert (await http.get("/inner/")).text == "1 None None"
+
+
+async def test_a_blank_after_the_token_is_no_part_of_it() -> None:
+    for sent in ("Bearer x ", " Bearer x", "Bearer x\t"):
+        assert bearer([sent]) == "x"

@@ -5,6 +5,7 @@ import { every, pause } from "./timers.js";
 
 /** @typedef {import("./ledger.js").FeedEvent} FeedEvent */
 
+const STREAM = "text/event-stream";
 /** While it catches up the service says every second that it is there; what the network does takes longer at times. */
 const SNAPSHOT_MS = 60_000;
 const RESUME_MS = 15_000;
@@ -114,7 +115,7 @@ export class Feed {
     try {
       const answer = await this.#api.events(this.#cursor, signal);
       if (answer.status !== 200 || answer.body === null) return await this.#refused(answer);
-      if (!answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+      if (!(answer.headers.get("Content-Type") ?? STREAM).startsWith(STREAM)) {
         await answer.body.cancel();
         this.#api.breaker.failed("its answer is not an event stream");
         throw new TypeError("the answer is not an event stream");
@@ -177,11 +178,11 @@ export class Feed {
    * after the stream was opened its moment was, and nobody can have opened it before it was asked for: that bound holds
    * however long the bytes were under way. Where it lags behind (a slow link, clocks that run apart), a new stream has a
    * new one; a bound ahead of the present is drawn back. `kids` are all keys after that moment. Older services say neither.
-   * @param {string} cursor @param {{lag_ms?: unknown, since_open_ms?: unknown, kids?: unknown}} said
+   * @param {string} cursor @param {{cursor?: unknown, lag_ms?: unknown, since_open_ms?: unknown, kids?: unknown}} said
    */
-  #beat(cursor, { lag_ms: behindMs = 0, since_open_ms: sinceMs, kids }) {
+  #beat(cursor, { cursor: named, lag_ms: behindMs = 0, since_open_ms: sinceMs, kids }) {
     const isDated = typeof behindMs === "number" && behindMs >= 0 && (sinceMs === undefined || typeof sinceMs === "number");
-    if (!isDated || cursor === "") throw new TypeError("a heartbeat without its place in time");
+    if (!isDated || cursor === "" || named !== cursor) throw new TypeError("a heartbeat without its place in time");
     if (kids !== undefined && !isListOfTexts(kids)) throw new TypeError("a heartbeat whose keys are no names");
     let wayMs = 0;
     if (sinceMs !== undefined) {

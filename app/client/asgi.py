@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Final
 
-from .errors import InsufficientRole, InvalidToken, MissingToken, SessionError, challenge, problem
+from .errors import InsufficientRole, InvalidToken, MissingToken, ServiceUnavailable, SessionError, challenge, problem
 from .memory import Claims
 from .options import check_access, check_paths
 from .verifier import Verifier
@@ -20,6 +21,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE | re.ASCII)
 _POLICY_VIOLATION: Final = 1008
+_log: Final = logging.getLogger("session_client")
 
 CLAIMS: Final = "session_client.claims"
 """Name of the claims in an ASGI scope. `session` belongs to Starlette's cookie sessions."""
@@ -83,7 +85,14 @@ def _is_preflight(scope: Scope) -> bool:
 
 async def admitted(verifier: Verifier, authorization: list[str], role: str | None) -> Claims:
     """The claims of who sent these `Authorization` headers. Raises a `SessionError`."""
-    claims = await verifier.verify(bearer(authorization))
+    token = bearer(authorization)
+    try:
+        claims = await verifier.verify(token)
+    except SessionError:
+        raise
+    except Exception as error:
+        _log.exception("the verifier failed")
+        raise ServiceUnavailable from error
     if role is not None and claims.role != role:
         raise InsufficientRole
     return claims

@@ -1,10 +1,11 @@
-"""`python -m tests.client.server '{"verifier": {…}, "access": {…}}'`: the twin of `js/server.mjs`, in Python."""
+"""`python -m tests.client.server '{"verifier": {…}, "access": {…}, "clock": -59}'`: Python twin of `js/server.mjs`."""
 
 from __future__ import annotations
 
 import json
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from app.client import verifier as module
 from app.client.asgi import SessionMiddleware
 from app.client.verifier import Verifier
 
@@ -28,6 +30,7 @@ async def _answer(request: Request) -> JSONResponse:
 
 def main() -> None:
     given = json.loads(sys.argv[1])
+    vars(module)["_now"] = lambda: time.time() + given["clock"]
     verifier = Verifier(**given["verifier"])
 
     @asynccontextmanager

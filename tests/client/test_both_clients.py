@@ -36,10 +36,10 @@ PYTHON_ONLY, JS_ONLY = {"redis_url"}, {"fetch"}
 class App:
     """A protected server in one of the languages, and an HTTP client for it."""
 
-    def __init__(self, language: str, folder: Path, options: dict[str, Any], **access: Any) -> None:
+    def __init__(self, language: str, folder: Path, options: dict[str, Any], clock: float, **access: Any) -> None:
         self.log = folder / f"{language}.log"
         named = {_camel(name): value for name, value in options.items()} if language == "node" else options
-        given = json.dumps({"verifier": named, "access": access})
+        given = json.dumps({"verifier": named, "access": access, "clock": clock})
         words: list[str | Path] = [NODE, folder / "tests/client/js/server.mjs", given]
         if language == "python":
             words = [sys.executable, "-m", "tests.client.server", given]
@@ -80,8 +80,8 @@ class App:
 class Pair:
     """The same server in both languages."""
 
-    def __init__(self, folder: Path, options: dict[str, Any], **access: Any) -> None:
-        self.apps = [App(language, folder, options, **access) for language in LANGUAGES]
+    def __init__(self, folder: Path, options: dict[str, Any], clock: float = 0, **access: Any) -> None:
+        self.apps = [App(language, folder, options, clock, **access) for language in LANGUAGES]
         for app in self.apps:
             app.wait()
 
@@ -352,6 +352,22 @@ def test_blanks_at_the_ends_of_options_are_no_part_of_them(backend: Backend, sta
     assert start(given).code(backend.create()["access_token"]) == (200, "usr_1")
 
 
+# clocks
+
+
+@pytest.mark.parametrize(("ahead", "verdict"), [(-59, "good"), (59, "good"), (-63, "invalid_token")])
+def test_a_clock_may_be_a_minute_behind_the_service(backend: Backend, start: Start, ahead: int, verdict: str) -> None:
+    pair = start(options(backend), clock=ahead)
+    pair.until(backend.create()["access_token"], verdict, 0.5)
+
+
+def test_a_clock_that_is_ahead_ends_tokens_so_much_earlier(backend: Backend, start: Start) -> None:
+    created = backend.create()
+    lifetime = created["expires_in"]
+    assert start(options(backend), clock=lifetime - 30).code(created["access_token"]) == (200, "usr_1")
+    assert start(options(backend), clock=lifetime + 1).code(created["access_token"]) == (401, "token_expired")
+
+
 # a service that hangs, and what is not the service
 
 
@@ -391,7 +407,7 @@ class Impostor:
 
     def __init__(self, service: str) -> None:
         self.bodies: dict[str, tuple[str, bytes]] = {}
-        self.probes = 0
+        self.status = 200
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -404,7 +420,7 @@ class Impostor:
             def _serve(self) -> None:
                 sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 kind, body = outer.bodies.get(self.path.partition("?")[0], ("", b""))
-                status = 200
+                status = outer.status
                 if not kind:
                     headers = {
                         name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers
@@ -454,6 +470,8 @@ def test_a_verdict_that_is_not_ours_means_unavailable(backend: Backend, start: S
     for body in [*STRANGE, theirs]:
         impostor.bodies["/v1/sessions/verify"] = ("application/json", body)
         assert pair.code(token) == (503, "service_unavailable"), body[:60]
+    for impostor.status in (201, 302, 401, 403, 404, 500, 502):
+        assert pair.code(token) == (503, "service_unavailable"), impostor.status
     del impostor.bodies["/v1/sessions/verify"]
     assert pair.code(token) == (200, "usr_1")
 

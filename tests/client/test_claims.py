@@ -65,6 +65,17 @@ def test_expiry_has_no_leeway() -> None:
     assert code(token(), now=NOW + 60) == "token_expired"
 
 
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_a_clock_may_be_so_far_behind_as_the_caller_says(claim: str) -> None:
+    changes: Any = {claim: NOW + 60}
+    text = token(exp=NOW + 600, **changes)
+    assert verify(text, KEYS, ISSUER, TENANT, NOW, 60)
+    for now, skew_s in ((NOW - 1, 60), (NOW, 59), (NOW, 5)):
+        with pytest.raises(InvalidAccessToken):
+            verify(text, KEYS, ISSUER, TENANT, now, skew_s)
+    assert code(text) == "invalid_token"
+
+
 @pytest.mark.parametrize("claim", ["iss", "aud", "sub", "exp", "iat", "jti", "session_id", "tenant_id"])
 @pytest.mark.parametrize("value", [..., None, [], {}, True, 1.5, ""])
 def test_each_claim_must_be_there_and_of_its_type(claim: str, value: object) -> None:

@@ -1,11 +1,14 @@
 /**
  * A small HTTP server behind `requireSession`: every path answers with the user and role, `null` where nobody is shown.
- *   node server.mjs '{"verifier": {…}, "access": {…}}'
+ *   node server.mjs '{"verifier": {…}, "access": {…}, "clock": -59}'
+ * `clock`: seconds that the wall clock is ahead.
  */
 import { createServer } from "node:http";
 import { createVerifier, requireSession } from "session-client";
 
-const { verifier: options, access } = JSON.parse(process.argv[2]);
+const { verifier: options, access, clock } = JSON.parse(process.argv[2]);
+const now = Date.now;
+Date.now = () => now() + clock * 1000;
 const verifier = createVerifier(options);
 const protect = requireSession(verifier, access);
 const server = createServer((request, response) =>

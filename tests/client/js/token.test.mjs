@@ -93,6 +93,14 @@ test("a token for someone or sometime else is refused", async () => {
   for (const change of changes) await refused(token({}, change));
 });
 
+test("a clock here may be a minute behind the service's", async () => {
+  const now = () => Math.floor(Date.now() / 1000);
+  for (const name of ["iat", "nbf"]) {
+    assert.equal(await codeOf(token({}, { [name]: now() + 60 })), "good");
+    await refused(token({}, { [name]: now() + 62 }));
+  }
+});
+
 test("any other header is refused even with a genuine signature", async () => {
   const changes = [
     { alg: "none" },

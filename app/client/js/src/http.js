@@ -93,7 +93,8 @@ function bearer(header = "") {
 function refusal(problem) {
   const isOurs = problem instanceof SessionClientError;
   if (!isOurs) console.error("session-client: the verifier failed:", problem);
-  const { status, code } = isOurs ? problem : new SessionClientError("service_unavailable");
+  const isForCaller = isOurs && problem.code !== "invalid_api_key";
+  const { status, code } = isForCaller ? problem : new SessionClientError("service_unavailable");
   const title = TITLES[code];
   /** @type {Record<string, string>} */
   const headers = { "Content-Type": "application/problem+json", "Cache-Control": "no-store" };

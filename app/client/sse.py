@@ -72,7 +72,7 @@ class EventStream:
             except (httpx.HTTPError, TimeoutError, msgspec.DecodeError, ValueError) as error:
                 _log.debug("the event stream broke: %s: %s", type(error).__name__, error)
                 if self._patience != _SILENCE_S:  # no heartbeat came
-                    self._breaker.outage.failed(f"the event stream cannot be followed ({type(error).__name__})")
+                    self._breaker.outage.failed(f"the event stream broke: {type(error).__name__}")
                 pause = self._backoff.next()
             await asyncio.sleep(pause)
 

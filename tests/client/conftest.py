@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.client import probe
 from tests.client.acts import Site
+from tests.client.pairs import Pair, Start
 from tests.service import ROOT, Api
 
 
@@ -39,3 +43,36 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(folder)]
     subprocess.run([sys.executable, "-m", "pip", *words, str(ROOT / "app/client")], check=True, timeout=120)
     return folder
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return probe.install(tmp_path_factory.mktemp("both"))
+
+
+@pytest.fixture(scope="module")
+def start_shared(folder: Path) -> Iterator[Start]:
+    pairs: dict[str, Pair] = {}
+
+    def begin(given: dict[str, Any], **access: Any) -> Pair:
+        name = json.dumps([given, access])
+        if name not in pairs:
+            pairs[name] = Pair(folder, given, **access)
+        return pairs[name]
+
+    yield begin
+    for pair in pairs.values():
+        pair.stop()
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    pairs: list[Pair] = []
+
+    def begin(given: dict[str, Any], **access: Any) -> Pair:
+        pairs.append(Pair(folder, given, **access))
+        return pairs[-1]
+
+    yield begin
+    for pair in pairs:
+        pair.stop()

@@ -40,7 +40,7 @@ export class Api {
     try {
       return await this.#call(cursor === null ? "/v1/events?snapshot=true" : "/v1/events", { headers, signal });
     } catch (cause) {
-      if (!signal.aborted || signal.reason === SILENCE) this.breaker.failed("the event stream cannot be followed");
+      if (!signal.aborted || signal.reason === SILENCE) this.breaker.failed("the event stream broke");
       throw cause;
     }
   }

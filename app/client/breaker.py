@@ -17,6 +17,12 @@ _REPEAT_S: Final = 60.0
 _NEVER: Final = float("-inf")
 _log: Final = logging.getLogger("session_client")
 
+KEYS: Final = 1
+CALLS: Final = 2
+EVENTS: Final = 3
+"""What a call needs of the service, in ascending order: a success ends an outage of its own kind and of lesser ones.
+Public keys are answered from memory even where the service's store is away."""
+
 Call = Callable[[], Awaitable[httpx.Response]]
 
 
@@ -27,13 +33,15 @@ class Outage:
         self._name = name
         self._logged_at = _NEVER
         self._began_at: float | None = None
+        self._kind = 0
 
     @property
     def is_logged(self) -> bool:
         """Whether an outage that was logged lasts."""
         return self._began_at is not None
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, kind: int = CALLS) -> None:
+        self._kind = max(self._kind, kind)
         now = clock()
         if now < self._logged_at + _REPEAT_S:
             return
@@ -44,7 +52,11 @@ class Outage:
         else:
             _log.warning("%s has not been available for %.0f s: %s", self._name, now - self._began_at, reason)
 
-    def ended(self) -> None:
+    def ended(self, kind: int = EVENTS) -> None:
+        """A call of this kind succeeded."""
+        if kind < self._kind:
+            return
+        self._kind = 0
         if self._began_at is not None:
             _log.warning("%s is available again after %.0f s", self._name, clock() - self._began_at)
             self._began_at = None
@@ -60,19 +72,19 @@ class Breaker:
         self._answered_at = _NEVER
         self._probe: asyncio.Task[httpx.Response] | None = None
 
-    async def run(self, call: Call, limit_s: float = _TIMEOUT_S) -> httpx.Response:
+    async def run(self, call: Call, limit_s: float = _TIMEOUT_S, kind: int = CALLS) -> httpx.Response:
         """Return the response to a call. Raises `ServiceUnavailable` if there is none."""
         if not self._is_open:
-            return await self._attempt(call, limit_s)
+            return await self._attempt(call, limit_s, kind)
         if self._probe is None:
-            self._probe = asyncio.create_task(self._attempt(call, limit_s))
+            self._probe = asyncio.create_task(self._attempt(call, limit_s, kind))
             self._probe.add_done_callback(self._probed)
         raise ServiceUnavailable
 
-    def answered(self) -> None:
+    def answered(self, kind: int = CALLS) -> None:
         """The service has sent something that only it can send."""
         self._close()
-        self.outage.ended()
+        self.outage.ended(kind)
 
     async def close(self) -> None:
         if self._probe is not None:
@@ -84,18 +96,18 @@ class Breaker:
         if not task.cancelled():
             task.exception()
 
-    async def _attempt(self, call: Call, limit_s: float) -> httpx.Response:
+    async def _attempt(self, call: Call, limit_s: float, kind: int) -> httpx.Response:
         began = clock()
         try:
             async with asyncio.timeout(limit_s):
                 response = await call()
         except (TimeoutError, httpx.TimeoutException) as error:
             self._is_open = self._is_open or began >= self._answered_at
-            self.outage.failed("it does not answer in time")
+            self.outage.failed("it does not answer in time", kind)
             raise ServiceUnavailable("the session service does not answer in time") from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError, OSError) as error:
             self._is_open = False
-            self.outage.failed(type(error).__name__)
+            self.outage.failed(type(error).__name__, kind)
             raise ServiceUnavailable(f"the session service cannot be reached ({type(error).__name__})") from error
         self._close()
         return response

@@ -21,7 +21,7 @@ import msgspec
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
-from .breaker import Breaker
+from .breaker import KEYS, Breaker
 from .errors import ServiceUnavailable
 from .freshness import clock
 
@@ -194,16 +194,16 @@ class KeySet:
     async def _fetch(self) -> None:
         self._tried = clock()
         answer = await self._breaker.run(
-            lambda: self._http.get(PATH, headers=_HEADERS, timeout=self._timeout), self._timeout
+            lambda: self._http.get(PATH, headers=_HEADERS, timeout=self._timeout), self._timeout, KEYS
         )
         try:
             if answer.status_code != 200:
                 raise ValueError(f"the JWKS is answered with {answer.status_code}")
             found = _keys(answer.content)
         except (ValueError, RecursionError) as error:
-            self._breaker.outage.failed("its public keys cannot be read")
+            self._breaker.outage.failed("its public keys cannot be read", KEYS)
             raise ServiceUnavailable(f"the JWKS cannot be read ({error})") from error
-        self._breaker.answered()
+        self._breaker.answered(KEYS)
         for kid in self._set.keys() - found.keys():
             self._strangers.note(kid, _NEVER)
         before = self.keys

@@ -10,7 +10,7 @@ from typing import Annotated, Final, NamedTuple, get_args
 import httpx
 import msgspec
 
-from .breaker import Breaker
+from .breaker import EVENTS, Breaker
 from .errors import InvalidApiKey
 from .events import Event, EventType
 from .feed import Backoff, Listener
@@ -72,7 +72,7 @@ class EventStream:
             except (httpx.HTTPError, TimeoutError, msgspec.DecodeError, ValueError) as error:
                 _log.debug("the event stream broke: %s: %s", type(error).__name__, error)
                 if self._patience != _SILENCE_S:  # no heartbeat came
-                    self._breaker.outage.failed(f"the event stream broke: {type(error).__name__}")
+                    self._breaker.outage.failed(f"the event stream broke: {type(error).__name__}", EVENTS)
                 pause = self._backoff.next()
             await asyncio.sleep(pause)
 
@@ -132,7 +132,7 @@ class EventStream:
         self._cursor = beat.cursor
         self._backoff.reset()
         self._patience = _SILENCE_S
-        self._breaker.answered()
+        self._breaker.answered(EVENTS)
         said = clock() - beat.lag_ms / 1_000
         proved = said
         if beat.since_open_ms is not None:

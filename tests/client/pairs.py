@@ -62,6 +62,10 @@ class App:
         status, *_, said = self.ask(token)
         return "good" if status == 200 else str(said["code"])
 
+    def outages(self) -> list[str]:
+        """What its log says of the service."""
+        return [line for line in self.log.read_text().splitlines() if "session service" in line]
+
     def stop(self) -> None:
         self.http.close()
         self.child.kill()

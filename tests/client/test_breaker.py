@@ -138,3 +138,14 @@ def test_an_outage_is_logged_when_it_begins_once_a_minute_and_when_it_ends(
         outage.failed("no answer")
         outage.ended()
     assert len(caplog.records) == 4
+
+
+def test_an_outage_lasts_until_what_failed_works_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Public keys are answered from memory while the store behind the service is away."""
+    breaker = Breaker()
+    breaker.outage.failed("it answers 503", module.EVENTS)
+    for kind in (module.KEYS, module.CALLS):
+        breaker.answered(kind)
+        assert len(caplog.records) == 1
+    breaker.answered(module.EVENTS)
+    assert len(caplog.records) == 2

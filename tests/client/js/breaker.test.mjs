@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
-import { Breaker } from "../../../app/client/js/src/breaker.js";
+import { Breaker, CALLS, EVENTS, KEYS } from "../../../app/client/js/src/breaker.js";
 import { Keys } from "../../../app/client/js/src/keys.js";
 import { serve } from "./signer.mjs";
 
@@ -82,4 +82,15 @@ test("an outage is logged when it begins, once a minute, and when it ends", (t) 
     breaker.answered();
   }
   assert.equal(lines.length, 4);
+});
+
+test("an outage lasts until what failed works again", (t) => {
+  const lines = [];
+  t.mock.method(console, "warn", (line) => lines.push(line));
+  const breaker = new Breaker();
+  breaker.failed("it answers 503", EVENTS);
+  for (const kind of [KEYS, CALLS]) breaker.answered(kind);
+  assert.equal(lines.length, 1);
+  breaker.answered(EVENTS);
+  assert.equal(lines.length, 2);
 });

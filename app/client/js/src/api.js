@@ -1,4 +1,4 @@
-import { Breaker } from "./breaker.js";
+import { Breaker, EVENTS } from "./breaker.js";
 import { SessionClientError } from "./errors.js";
 import { isSessionId } from "./session_id.js";
 
@@ -40,7 +40,7 @@ export class Api {
     try {
       return await this.#call(cursor === null ? "/v1/events?snapshot=true" : "/v1/events", { headers, signal });
     } catch (cause) {
-      if (!signal.aborted || signal.reason === SILENCE) this.breaker.failed("the event stream broke");
+      if (!signal.aborted || signal.reason === SILENCE) this.breaker.failed("the event stream broke", EVENTS);
       throw cause;
     }
   }

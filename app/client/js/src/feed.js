@@ -1,4 +1,5 @@
 import { SILENCE } from "./api.js";
+import { EVENTS } from "./breaker.js";
 import { SessionClientError } from "./errors.js";
 import { EventStream } from "./sse.js";
 import { every, pause } from "./timers.js";
@@ -117,7 +118,7 @@ export class Feed {
       if (answer.status !== 200 || answer.body === null) return await this.#refused(answer);
       if (!(answer.headers.get("Content-Type") ?? STREAM).startsWith(STREAM)) {
         await answer.body.cancel();
-        this.#api.breaker.failed("its answer is not an event stream");
+        this.#api.breaker.failed("its answer is not an event stream", EVENTS);
         throw new TypeError("the answer is not an event stream");
       }
       await this.#read(answer.body.getReader(), signal);
@@ -155,7 +156,7 @@ export class Feed {
       this.#cursor = null;
       return 0;
     }
-    this.#api.breaker.failed(`the event stream was answered with ${answer.status}`);
+    this.#api.breaker.failed(`the event stream was answered with ${answer.status}`, EVENTS);
     const asked = Number(answer.headers.get("Retry-After")) * 1000 || 0;
     return Math.max(this.#backoff(), Math.min(asked, LONGEST_RETRY_AFTER_MS));
   }
@@ -197,7 +198,7 @@ export class Feed {
     this.#failures = 0;
     this.#patienceMs = Math.max(SILENCE_MS, this.#maxMs);
     this.problem = undefined;
-    this.#api.breaker.answered();
+    this.#api.breaker.answered(EVENTS);
     this.#settle();
     if (wayMs > Math.max(UNDER_WAY_MS, this.#maxMs / 2)) this.#round.abort();
   }

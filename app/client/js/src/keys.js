@@ -1,5 +1,5 @@
 import { importJWK } from "jose";
-import { Breaker } from "./breaker.js";
+import { Breaker, KEYS } from "./breaker.js";
 import { SessionClientError } from "./errors.js";
 
 /** @typedef {Awaited<ReturnType<typeof importJWK>>} Key */
@@ -170,13 +170,13 @@ export class Keys {
         const answer = await this.#fetch(this.#url, { headers, signal, redirect: "manual" });
         const text = await answer.text();
         return answer.status === 200 ? imported(text) : undefined;
-      }, this.timeout);
+      }, this.timeout, KEYS);
       if (found === undefined) throw new TypeError("the answer is not a key set");
     } catch (cause) {
-      if (cause instanceof TypeError) this.#breaker.failed("its public keys cannot be read");
+      if (cause instanceof TypeError) this.#breaker.failed("its public keys cannot be read", KEYS);
       throw new SessionClientError("service_unavailable", "the public keys cannot be read", cause);
     }
-    this.#breaker.answered();
+    this.#breaker.answered(KEYS);
     for (const kid of this.#set.keys()) if (!found.has(kid)) this.#note(kid, -Infinity);
     for (const kid of found.keys()) this.#expected.delete(kid);
     this.#set = found;

@@ -8,7 +8,7 @@ import pytest
 
 from app.client.errors import InvalidToken, SessionRevoked
 from app.client.events import Event
-from app.client.memory import SKEW_S, Memory
+from app.client.memory import SKEW_S, Claims, Memory
 from app.model import new_session_id
 
 TENANT, NOW = "tnt_1", 1_800_000_000
@@ -152,3 +152,9 @@ def test_claims_cannot_be_changed_by_who_reads_them() -> None:
     with pytest.raises(TypeError):
         claims["role"] = "admin"  # type: ignore[index]
     assert dict(claims) == claims
+
+
+def test_claims_have_the_names_of_the_node_client_too() -> None:
+    claims = Claims({"sub": "usr_1", "exp": 5, "user_id": "a claim of the backend's own"})
+    assert (claims.sub, claims.user_id, claims.expires_at) == ("usr_1", "usr_1", 5)
+    assert claims["user_id"] == "a claim of the backend's own"

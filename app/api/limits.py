@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 import msgspec
 
+from app.addresses import is_unknown, parse_address
+from app.census import UNKNOWN
 from app.client.claims import MAX_DEPTH, RESERVED, depth
 from app.errors import ValidationError
 from app.model import is_session_id
@@ -16,20 +18,37 @@ from app.model import is_session_id
 MAX_CLAIMS: Final = 20
 MAX_CLAIMS_BYTES: Final = 1_024
 MAX_METADATA_BYTES: Final = 2_048
+IP_ADDRESS: Final = "one IPv4 or IPv6 address, also with a port or a zone id, or a word for unknown"
+COUNTRY: Final = "two letters, ISO 3166-1 alpha-2, or a code for unknown: XX, ZZ, T1, A1, A2, O1"
+
+_COUNTRY: Final = re.compile(r"[A-Za-z]{2}")
+_UNKNOWN_COUNTRIES: Final = frozenset("XX ZZ T1 A1 A2 O1 UNKNOWN NULL NONE UNDEFINED NIL N/A - -- ? ??".split()) | {""}
+"""ISO 3166-1 user-assigned, CLDR, Cloudflare (T1: Tor) and MaxMind (anonymous proxy, satellite, other); then words."""
 
 
 @lru_cache(10_000)
-def canonical_ip(text: str) -> str:
-    """One spelling per address (RFC 5952); a mapped IPv4 address is that address. Raises `ValidationError`."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        raise ValidationError("ip_address is no IPv4 or IPv6 address", field="ip_address") from None
-    if isinstance(address, IPv6Address):
-        if address.scope_id is not None:
-            raise ValidationError("ip_address may not have a zone id", field="ip_address")
-        return str(address.ipv4_mapped or address)
-    return str(address)
+def canonical_ip(text: str) -> str | None:
+    """One spelling per address (RFC 5952), `None` for a text that says "unknown". Raises `ValidationError`."""
+    address = parse_address(text)
+    if address is None and not is_unknown(text):
+        raise ValidationError(f"ip_address must be {IP_ADDRESS}", field="ip_address")
+    return None if address is None else str(address)
+
+
+def canonical_country(text: str) -> str | None:
+    """Two capital letters, `None` for a code that says "unknown". Raises `ValidationError`."""
+    code = text.strip()
+    if code.upper() in _UNKNOWN_COUNTRIES:
+        return None
+    if not _COUNTRY.fullmatch(code):
+        raise ValidationError(f"country must be {COUNTRY}", field="country")
+    return code.upper()
+
+
+def known_word(text: str | None) -> str | None:
+    """`text` without blanks around it; `None` if nothing is left or it says "unknown"."""
+    word = (text or "").strip()
+    return None if word.lower() in ("", UNKNOWN) else word
 
 
 def check_claims(claims: dict[str, Any] | None) -> None:

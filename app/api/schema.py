@@ -10,13 +10,17 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app import durations
 from app.api.limits import (
+    COUNTRY,
+    IP_ADDRESS,
     MAX_CLAIMS,
     MAX_CLAIMS_BYTES,
     MAX_METADATA_BYTES,
+    canonical_country,
     canonical_ip,
     check_claims,
     check_metadata,
     check_session_id,
+    known_word,
     rfc3339,
 )
 from app.apikeys import LIFE_S, OVERLAP_S
@@ -33,9 +37,9 @@ SESSION_ID: Final = "ses_0[0-9A-HJKMNP-TV-Z]{25}"
 # `$(?!\n)` is the end of the text for Python, whose `$` alone would let a last line break pass.
 Identifier = Annotated[str, Meta(pattern=r"^[!-~]{1,128}$(?!\n)", description="1-128 visible ASCII characters")]
 UserAgent = Annotated[str, Meta(description=f"kept up to {MAX_USER_AGENT} characters")]
-IpAddress = Annotated[str, Meta(max_length=45, description="IPv4 or IPv6, without a zone id")]
-Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="two capital letters, ISO 3166-1 alpha-2")]
-DeviceType = Annotated[str, Meta(pattern=r"^[!-~]{1,32}$(?!\n)", description="1-32 visible ASCII characters")]
+IpAddress = Annotated[str, Meta(max_length=128, description=IP_ADDRESS)]
+Country = Annotated[str, Meta(max_length=32, description=COUNTRY)]
+DeviceType = Annotated[str, Meta(pattern=r"^[ -~]{0,32}$(?!\n)", description="up to 32 printable ASCII characters")]
 Name = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}$(?!\n)", description="1-128 characters, no control characters")
 ]
@@ -96,10 +100,10 @@ class CreateSession(Request):
             org_id=self.org_id,
             role=self.role,
             mfa_verified=self.mfa_verified,
-            user_agent=None if self.user_agent is None else self.user_agent[:MAX_USER_AGENT],
+            user_agent=(self.user_agent or "").strip()[:MAX_USER_AGENT] or None,
             ip_address=None if self.ip_address is None else canonical_ip(self.ip_address),
-            country=self.country,
-            device_type=self.device_type,
+            country=None if self.country is None else canonical_country(self.country),
+            device_type=known_word(self.device_type),
             claims=self.claims,
             metadata=self.metadata,
         )

@@ -52,7 +52,6 @@ def test_what_is_an_item_of_a_list_is_told_too() -> None:
     ("shape", "sent", "said"),
     [
         (CreateSession, {"user_id": "a b"}, "user_id: must be 1-128 visible ASCII characters"),
-        (CreateSession, {"user_id": "u", "country": "us"}, "country: must be two capital letters, ISO 3166-1 alpha-2"),
         (UpdateSession, {"role": "\u00e9"}, "role: must be 1-128 visible ASCII characters"),
         (NewApiKey, {"name": "a\nb"}, "name: must be 1-128 characters, no control characters"),
         (NewApiKey, {"name": 1}, "name: must be a string, not an integer"),
@@ -62,7 +61,7 @@ def test_what_is_an_item_of_a_list_is_told_too() -> None:
         (NewApiKey, {"name": "k", "scopes": []}, "scopes: must be an array of length >= 1"),
         (CreateSession, {"user_id": "u", "claims": [1]}, "claims: must be an object or null, not an array"),
         (CreateSession, {"user_id": "u", "org_id": True}, "org_id: must be a string or null, not a boolean"),
-        (CreateSession, {"user_id": "u", "ip_address": "1" * 46}, "ip_address: must be a string of length <= 45"),
+        (CreateSession, {"user_id": "u", "ip_address": "1" * 129}, "ip_address: must be a string of length <= 128"),
         (CreateSession, ["user_id"], "The body must be an object, not an array"),
         (CreateSession, None, "The body must be an object, not null"),
     ],

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from starlette.types import Message
 from app.api import request, strict_json
 from app.api.body import Bodies
 from app.api.http import Door
-from app.api.limits import canonical_ip, check_claims, check_metadata
+from app.api.limits import canonical_country, canonical_ip, check_claims, check_metadata
 from app.api.operation import Operation
 from app.api.operations import OPERATIONS
 from app.client.claims import InvalidAccessToken, verify
@@ -156,11 +156,13 @@ def test_headers_are_read_or_refused(pairs: list[tuple[bytes, bytes]]) -> None:
 @fuzz
 @given(TEXT, VALUES)
 def test_addresses_claims_and_metadata_are_taken_or_refused(text: str, value: Any) -> None:
-    for check in (
+    checks: list[Callable[[], object]] = [
         lambda: canonical_ip(text),
+        lambda: canonical_country(text),
         lambda: check_claims({text: value}),
         lambda: check_metadata({"a": value}),
-    ):
+    ]
+    for check in checks:
         try:
             check()
         except ValidationError:

@@ -12,8 +12,11 @@ KINDS: Final = 2_048
 UNKNOWN: Final = "unknown"
 OTHER: Final = "other"
 
-DEVICES: Final = (UNKNOWN, "desktop", "mobile", "tablet", "tv", "watch", "bot", OTHER)
-"""Position is the code that Redis keeps: append nothing, there is no room."""
+DEVICES: Final = (UNKNOWN, "desktop", "mobile", "tablet", "tv", "wearable", "bot", OTHER)
+"""Position is the code that Redis keeps: append nothing, there is no room. A `console` is counted as `other`."""
+
+_FORMER: Final = {"watch": "wearable"}
+"""Names of earlier versions, which stored sessions still have, and what they are called now."""
 
 _ISO_3166: Final = """
 AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD
@@ -32,9 +35,14 @@ _DEVICE: Final = {name: code for code, name in enumerate(DEVICES[:-1])}
 _COUNTRY: Final = {name: code for code, name in enumerate(COUNTRIES[: len(_ISO_3166) + 1])}
 
 
+def current_name(device_type: str | None) -> str | None:
+    """The name of a device type as it is today: a `watch` is a `wearable`."""
+    return _FORMER.get(device_type, device_type) if device_type else None
+
+
 def kind_of(device_type: str | None, country: str | None) -> int:
     """0 to 2,047."""
-    device = _DEVICE.get(device_type or UNKNOWN, len(DEVICES) - 1)
+    device = _DEVICE.get(current_name(device_type) or UNKNOWN, len(DEVICES) - 1)
     return device << 8 | _COUNTRY.get(country or UNKNOWN, 255)
 
 

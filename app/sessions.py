@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from app.activity import Activity
+from app.census import current_name
 from app.client.claims import changed
 from app.cursors import Cursors
 from app.errors import (
@@ -151,7 +152,7 @@ class Sessions:
         something else before, `SessionEnded` if what it made is over, `Conflict` once that token has been used.
         """
         rules, details = tenant.rules, msgspec.structs.asdict(new)
-        details["device_type"] = new.device_type or self._device_of(new.user_agent)
+        details["device_type"] = current_name(new.device_type) or self._device_of(new.user_agent)
         details["country"] = new.country or self._country_of(new.ip_address)
         session = Session(
             id=new_session_id(tenant.id, new.user_id, now),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import netaddr
@@ -36,6 +37,26 @@ TABLET = "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 (KHTML, li
         ("Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 Chrome/130.0 Safari/537.36", "desktop"),
         ("Mozilla/5.0 (SMART-TV; Linux; Tizen 7.0) AppleWebKit/537.36 (KHTML, like Gecko) TV Safari/537.36", "tv"),
         ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "bot"),
+        (
+            "Mozilla/5.0 (Linux; Android 14; SM-S918B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36",
+            "mobile",
+        ),
+        ("Dalvik/2.1.0 (Linux; U; Android 13; Pixel 7 Build/TQ3A.230805.001)", "mobile"),
+        (
+            "Mozilla/5.0 (Linux; Android 12; SM-T870) AppleWebKit/537.36 (KHTML, like Gecko) Mobile Safari/537.36",
+            "tablet",
+        ),
+        ("Mozilla/5.0 (Linux; Android 9; AFTMM Build/PS7633) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/98.0", "tv"),
+        ("Mozilla/5.0 (Linux; Android 11; BRAVIA 4K VH2) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/98.0", "tv"),
+        ("Mozilla/5.0 (Linux; Android 12; Chromecast) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/98.0", "tv"),
+        ("Mozilla/5.0 (Web0S; Linux/SmartTV) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/94.0 Safari/537.36", "tv"),
+        ("Roku/DVP-12.0 (12.0.0.4182-88)", "tv"),
+        ("Mozilla/5.0 (PlayStation 5 3.11) AppleWebKit/605.1.15 (KHTML, like Gecko)", "console"),
+        ("Mozilla/5.0 (Nintendo Switch; WifiWebAuthApplet) AppleWebKit/609.4 (KHTML, like Gecko)", "console"),
+        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; Xbox; Xbox Series X) AppleWebKit/537.36 Edge/20.02", "console"),
+        ("Mozilla/5.0 (X11; Linux x86_64; Quest 3) AppleWebKit/537.36 OculusBrowser/31.4 Chrome/120.0 VR", "wearable"),
+        ("Mozilla/5.0 (Linux; Android 10; Quest 2) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/98.0", "wearable"),
+        ("atc/1.0 watchOS/7.3.3 model/Watch4,2 hwp/t8006 build/18S830 (6; dt:191)", "wearable"),
         ("curl/8.5.0", None),
         ("something else", None),
         ("", None),
@@ -44,6 +65,19 @@ TABLET = "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 (KHTML, li
 )
 def test_a_user_agent_names_a_kind_of_device_or_none(user_agent: str | None, kind: str | None) -> None:
     assert device_type(user_agent) == kind
+
+
+def test_most_agents_of_a_public_list_are_told_right() -> None:
+    """The list (`user_agents.tsv`) has old and rare agents more than the traffic of today."""
+    lines = (Path(__file__).parent / "user_agents.tsv").read_text().splitlines()
+    agents = [line.split("\t", 1) for line in lines if not line.startswith("#")]
+    told = Counter((kind, device_type(agent)) for kind, agent in agents)
+    right = sum(many for (kind, said), many in told.items() if kind == said)
+    unsure = sum(many for (_, said), many in told.items() if said is None)
+    assert len(agents) > 1_000
+    assert right / len(agents) > 0.92 and (len(agents) - right - unsure) / len(agents) < 0.05, told
+    for kind in ("desktop", "mobile", "tablet", "tv", "console", "wearable", "bot"):
+        assert told[kind, kind] / sum(many for (label, _), many in told.items() if label == kind) > 0.85, (kind, told)
 
 
 @pytest.fixture

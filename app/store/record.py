@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from app.census import current_name
 from app.model import REASONS, SECOND, EndReason, Rules, Session, natural_end
 from app.store.base import History
 
@@ -97,7 +98,7 @@ def session_of(
         user_agent=joined(fields, b"ua"),
         ip_address=joined(fields, b"ip"),
         country=joined(fields, b"cc"),
-        device_type=joined(fields, b"dev"),
+        device_type=current_name(joined(fields, b"dev")),
         org_id=joined(fields, b"org"),
         role=joined(fields, b"role"),
         mfa_verified=None if mfa is None else mfa == b"1",

@@ -35,6 +35,13 @@ async def test_a_session_comes_back_as_it_was_given(store: SessionStore, tenant:
     assert await store.get(tenant, given.id, Rules(), now) == given
 
 
+async def test_a_watch_that_an_earlier_version_stored_is_a_wearable(store: SessionStore, tenant: str, now: int) -> None:
+    given = a_session(tenant, now, device_type="watch")
+    await store.create(given, DIGEST, Rules(), now)
+    found = await store.get(tenant, given.id, Rules(), now)
+    assert found is not None and found.device_type == "wearable"
+
+
 async def test_a_repeat_of_the_same_create_changes_nothing(store: SessionStore, tenant: str, now: int) -> None:
     session = a_session(tenant, now)
     await store.create(session, DIGEST, Rules(limit=1), now)

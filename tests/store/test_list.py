@@ -53,7 +53,7 @@ async def test_no_session_is_passed_over_among_those_of_one_millisecond(
     store: SessionStore, tenant: str, now: int
 ) -> None:
     """There the tenant's index is in the order of devices and countries."""
-    devices = ("desktop", "mobile", "tablet", "tv", "watch", "bot")
+    devices = ("desktop", "mobile", "tablet", "tv", "wearable", "bot")
     sessions = [a_session(tenant, now, device_type=devices[n % 6], country=("US", "DE")[n % 2]) for n in range(12)]
     for session in sessions:
         await store.create(session, DIGEST, Rules(), now)

@@ -12,7 +12,16 @@ const EVERY_MS = 2_000;
 const SLOW_MS = 5_000;
 const OLD_MS = 20_000;
 const WINDOWS = { "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days" };
-const DEVICES = { desktop: "Desktop", mobile: "Phone", tablet: "Tablet", unknown: "Unknown" };
+const DEVICES = {
+  desktop: "Desktop",
+  mobile: "Phone",
+  tablet: "Tablet",
+  tv: "TV",
+  wearable: "Wearable",
+  bot: "Bot",
+  other: "Console or other",
+  unknown: "Unknown",
+};
 
 export function Overview({ here }) {
   const desk = useDesk();

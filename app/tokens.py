@@ -25,13 +25,13 @@ from app.keys import KeyRing, derive
 from app.model import Session, is_session_id, shard_in, shard_of
 from app.store.base import Rotation
 
-_VERSION: Final = 1
 _SECRET: Final = 32
 _MAC: Final = 16
 _DIGEST: Final = 16
 _LABEL: Final = 2
-_MAX_CHARS: Final = 512
-_HEAD: Final = struct.Struct(">BIBBB")
+_MAX_CHARS: Final = 1_536
+_HEADS: Final = {1: struct.Struct(">BIBBB"), 2: struct.Struct(">BIBBH")}
+"""By version: version, generation, lengths of session, tenant and user. 2 is only for user ids that 1 cannot hold."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -184,9 +184,12 @@ class RefreshTokens:
         good = [hmac.compare_digest(mac, _mac(keys, body)) for keys in self._keys]
         if not any(good):
             raise RefreshTokenInvalid
-        version, generation, *lengths = _HEAD.unpack_from(body)
-        fields = body[_HEAD.size :]
-        if version != _VERSION or len(fields) != sum(lengths) + _SECRET:
+        head = _HEADS.get(body[0])
+        if head is None:
+            raise RefreshTokenInvalid
+        _, generation, *lengths = head.unpack_from(body)
+        fields = body[head.size :]
+        if len(fields) != sum(lengths) + _SECRET:
             raise RefreshTokenInvalid
         session_id, tenant_id, user_id = _cut(fields, lengths)
         if not is_session_id(session_id) or shard_in(session_id) != shard_of(tenant_id, user_id):
@@ -224,7 +227,8 @@ class RefreshTokens:
 
 def _text(keys: _Keys, session_id: str, tenant_id: str, user_id: str, generation: int, secret: bytes) -> str:
     names = [name.encode() for name in (session_id, tenant_id, user_id)]
-    body = b"".join([_HEAD.pack(_VERSION, generation, *map(len, names)), *names, secret])
+    version = 1 if len(names[-1]) < 256 else 2
+    body = b"".join([_HEADS[version].pack(version, generation, *map(len, names)), *names, secret])
     return "rt_" + urlsafe_b64encode(body + _mac(keys, body)).decode().rstrip("=")
 
 
@@ -250,7 +254,7 @@ def _decoded(text: str) -> bytes:
     except ValueError:
         raise RefreshTokenInvalid from None
     canonical = urlsafe_b64encode(raw).decode().rstrip("=") == text[3:]
-    if not canonical or len(raw) < _HEAD.size + _SECRET + _MAC:
+    if not canonical or len(raw) < _HEADS[2].size + _SECRET + _MAC:
         raise RefreshTokenInvalid
     return raw
 

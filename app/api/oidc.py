@@ -34,7 +34,7 @@ _HOME: Final = "/dashboard"
 _TIMEOUT_S: Final = 10
 _NAME: Final = "provider"
 _NEXT: Final = re.compile(
-    r"/dashboard(/(?!api/|oidc|\.|%2[eE])[A-Za-z0-9_.~%-]+)*/?(\?[A-Za-z0-9_.~%&=+-]*)?", re.ASCII
+    r"/dashboard(/(?!api/|oidc|\.|%2[eE])[A-Za-z0-9_.~%-]+)*/?(\?[A-Za-z0-9_.~%&=+*-]*)?", re.ASCII
 )
 _ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}

@@ -13,7 +13,7 @@ from app.api.auth import Credential
 from app.api.operation import Operation
 from app.api.operations import OPERATIONS
 from app.api.problems import MEDIA_TYPE, ProblemDocument
-from app.api.schema import SESSION_ID
+from app.api.schema import SESSION_ID, USER_ID
 from app.errors import Problem
 from app.model import SECOND
 
@@ -37,7 +37,7 @@ _FORMS: Final = {
     "tenant_id": "tnt_[0-9A-Z]{26}",
     "key_id": "[A-Za-z0-9_-]{1,64}",
     "kid": "[A-Za-z0-9_-]{1,64}",
-    "user_id": "[!-~]{1,128}",
+    "user_id": USER_ID,
     "file": "[a-z]+\\.js",
 }
 _TENANT_HEADER: Final = {

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Container
 from http import HTTPMethod
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from starlette.types import Scope
 
@@ -123,12 +123,16 @@ def if_match(headers: dict[bytes, bytes]) -> frozenset[int] | None:
 
 
 def check_target(scope: Scope) -> None:
-    """Raises `UriTooLong`, and `MalformedRequest` for a path with control characters, which no id of ours has."""
+    """Raises `UriTooLong`, and `MalformedRequest` for a path that is not UTF-8 or has control characters."""
     path = scope.get("raw_path") or scope["path"].encode()
     if len(path) + len(scope["query_string"]) > MAX_TARGET:
         raise UriTooLong
     if b"%" in path and _CONTROL.search(scope["path"]):
         raise MalformedRequest("The path has a control character")
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise MalformedRequest("The path is not UTF-8") from None
 
 
 def query(raw: bytes) -> dict[str, Any]:

@@ -32,10 +32,22 @@ from app.tenants import BOUNDS_S
 
 MAX_USER_AGENT: Final = 512
 MAX_ACTIVITY: Final = 500
+PLANES: Final = range(0, 0x110000, 0x10000)
 SESSION_ID: Final = "ses_0[0-9A-HJKMNP-TV-Z]{25}"
 
 # `$(?!\n)` is the end of the text for Python, whose `$` alone would let a last line break pass.
 Identifier = Annotated[str, Meta(pattern=r"^[!-~]{1,128}$(?!\n)", description="1-128 visible ASCII characters")]
+NONCHARACTERS: Final = "\ufdd0-\ufdef" + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in PLANES)
+USER_ID: Final = rf"[^\x00-\x1f\x7f-\x9f{NONCHARACTERS}]{{1,255}}"
+"""Unicode but control characters and noncharacters; JSON and paths that are not UTF-8 are refused before."""
+UserId = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{USER_ID}\Z",
+        description="1-255 characters of Unicode, no control characters or noncharacters, kept as they are",
+        extra_json_schema={"pattern": f"^{USER_ID}$"},
+    ),
+]
 UserAgent = Annotated[str, Meta(description=f"kept up to {MAX_USER_AGENT} characters")]
 IpAddress = Annotated[str, Meta(max_length=128, description=IP_ADDRESS)]
 Country = Annotated[str, Meta(max_length=32, description=COUNTRY)]
@@ -80,7 +92,7 @@ class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class CreateSession(Request):
-    user_id: Identifier
+    user_id: UserId
     org_id: Identifier | None = None
     role: Identifier | None = None
     mfa_verified: bool | None = None
@@ -129,11 +141,11 @@ class UpdateSession(Request):
 class UserPath(Request):
     """What a path says."""
 
-    user_id: Identifier
+    user_id: UserId
 
 
 class Refresh(Request):
-    refresh_token: Annotated[str, Meta(max_length=1_024, extra_json_schema={"pattern": "^rt_[A-Za-z0-9_-]+$"})]
+    refresh_token: Annotated[str, Meta(max_length=2_048, extra_json_schema={"pattern": "^rt_[A-Za-z0-9_-]+$"})]
 
 
 class EndSession(Request):
@@ -154,7 +166,7 @@ class Verify(Request):
 class RevokeSessions(Request):
     """Exactly one of `user_id` and `all: true`."""
 
-    user_id: Identifier | None = None
+    user_id: UserId | None = None
     all: bool = False
     except_session_id: SessionId | None = None
     reason: RevokeReason | None = None
@@ -219,7 +231,7 @@ class UserSessionsQuery(PageQuery):
 
 
 class SessionsQuery(UserSessionsQuery):
-    user_id: Identifier | None = None
+    user_id: UserId | None = None
 
 
 class RevokeQuery(Request):

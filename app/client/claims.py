@@ -33,7 +33,7 @@ MAX_DEPTH: Final = 8
 _LIVE: Final = frozenset({"org_id", "role", "mfa_verified"})
 _FIXED: Final = RESERVED - _LIVE
 
-_MAX_CHARS: Final = 4_096
+_MAX_CHARS: Final = 8_192
 _SKEW_S: Final = 5
 _FORM: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})", re.ASCII)
 _KID: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)

@@ -16,7 +16,7 @@ from app.store import keyspace
 from app.store.base import Due, Rotation, Touch
 from app.store.due import DueIndex
 from app.store.essential import write_when_full
-from app.store.record import Field
+from app.store.record import USER_FIELDS, Field, user_of
 from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
 
@@ -148,14 +148,14 @@ class Acts:
         """The same of one shard. A key that is no hash, or names nobody whom we could have written, counts as none."""
         keys = [keyspace.session(shard, sid) for sid in session_ids]
         try:
-            rows = await self._wire.batch(keys[0], [("HMGET", key, "tenant", "user", "user1", "exp") for key in keys])
+            rows = await self._wire.batch(keys[0], [("HMGET", key, "tenant", "exp", *USER_FIELDS) for key in keys])
         except ResponseError:
             each = [await self._owners_in(shard, [sid]) for sid in session_ids] if len(session_ids) > 1 else []
             return [owner for owners in each for owner in owners]
         return [
-            Due(sid, tenant.decode(), (user + (more or b"")).decode(), exp=exp or b"")
-            for sid, (tenant, user, more, exp) in zip(session_ids, rows, strict=True)
-            if tenant is not None and user is not None and (tenant + user + (more or b"")).isascii()
+            Due(sid, tenant.decode(), user, exp=exp or b"")
+            for sid, (tenant, exp, *pieces) in zip(session_ids, rows, strict=True)
+            if tenant is not None and tenant.isascii() and (user := user_of(pieces)) is not None
         ]
 
 

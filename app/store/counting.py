@@ -16,6 +16,7 @@ from app.errors import Unreadable
 from app.model import Session
 from app.store import keyspace
 from app.store.base import Count, Recount, Sample, Seen
+from app.store.record import USER_FIELDS, user_of
 from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
 
@@ -23,7 +24,7 @@ _SHARD_OF: Final = {f"{{{tag}}}": shard for shard, tag in enumerate(TAGS)}
 _AT_ONCE: Final = 64
 _IN_ONE_ACT: Final = 5_000
 _PAGE: Final = 1_000
-_FIELDS: Final = ("user", "user1", "exp", "act")
+_FIELDS: Final = ("exp", "act", *USER_FIELDS)
 _log: Final = logging.getLogger(__name__)
 
 
@@ -138,12 +139,12 @@ async def _look(wire: Wire, tenant_id: str, shard: int, places: list[int]) -> li
         Session(
             id=sid,
             tenant_id=tenant_id,
-            user_id=(user + (more or b"")).decode(),
+            user_id=user,
             expires_at=int(expires),
             last_active_at=int(active),
         )
-        for sid, (user, more, expires, active) in zip(ids, records, strict=True)
-        if user is not None and expires is not None and active is not None
+        for sid, (expires, active, *pieces) in zip(ids, records, strict=True)
+        if expires is not None and active is not None and (user := user_of(pieces)) is not None
     ]
     ranks = await wire.batch(
         index, [("ZREVRANK", keyspace.user(shard, tenant_id, one.user_id), one.id) for one in sessions]

@@ -19,6 +19,7 @@ from app.errors import Unreadable
 from app.model import DAY, is_session_id, shard_in
 from app.store import keyspace
 from app.store.base import Due
+from app.store.record import USER_FIELDS, user_of
 from app.store.scripts import SCRIPTS
 from app.store.wire import Wire
 
@@ -36,7 +37,7 @@ _TYPES: Final = {
 }
 _ONE_PER_SHARD: Final = ("due", "cutoff", "counts", "events", "endings")
 _INDEXES: Final = ("user", "ended", "tenant", "due", "endings")
-_OWNER: Final = ("tenant", "user", "user1", "dev", "cc")
+_OWNER: Final = ("tenant", "dev", "cc", *USER_FIELDS)
 _PAUSE_S: Final = 0.005
 _PARKED_FOR: Final = 7 * DAY
 _LONGEST_RETENTION: Final = 91 * DAY
@@ -83,14 +84,14 @@ class Repair:
     async def _records(self, keys: list[str]) -> None:
         rows = await asyncio.gather(*(self._wire.call(key, "HMGET", key, *_OWNER) for key in keys))
         owners = []
-        for key, (tenant, user, more, device, country) in zip(keys, rows, strict=True):
+        for key, (tenant, device, country, *pieces) in zip(keys, rows, strict=True):
             sid = key.rpartition(":")[2]
-            owned = tenant is not None and user is not None and (tenant + user + (more or b"")).isascii()
-            if not owned or not is_session_id(sid) or key != keyspace.session(shard_in(sid), sid):
+            user = user_of(pieces) if tenant is not None and tenant.isascii() else None
+            if user is None or not is_session_id(sid) or key != keyspace.session(shard_in(sid), sid):
                 await self._park(key, b"")
             else:
                 kind = kind_of(*((word or b"").decode(errors="replace") for word in (device, country)))
-                owners.append((Due(sid, tenant.decode(), (user + (more or b"")).decode()), kind))
+                owners.append((Due(sid, tenant.decode(), user), kind))
         await self._mend_all(owners)
 
     async def _index(self, kind: str, key: str) -> None:

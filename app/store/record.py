@@ -6,7 +6,8 @@ numbered fields (`ua`, `ua1`, `ua2` …). That alone decides between about 600 a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 import msgspec
@@ -75,6 +76,18 @@ def pieces(name: str, value: bytes) -> list[Field]:
 def names_of(name: str) -> list[str]:
     """Every field name that a long value may have used."""
     return [name, *(f"{name}{number}" for number in range(1, _MAX_PIECES))]
+
+
+USER_FIELDS: Final = tuple(names_of("user")[:16])
+"""The fields of a user id: 255 characters are at most 1,020 bytes of UTF-8."""
+
+
+def user_of(pieces: Sequence[bytes | None]) -> str | None:
+    """The user id from the values of `USER_FIELDS`; `None` if there is none that we could have written."""
+    try:
+        return b"".join(takewhile(lambda piece: piece is not None, pieces)).decode() or None  # type: ignore[arg-type]
+    except UnicodeDecodeError:
+        return None
 
 
 def session_of(

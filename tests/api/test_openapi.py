@@ -91,7 +91,7 @@ def test_the_page_names_every_call_and_runs_nothing() -> None:
 @pytest.mark.parametrize(
     ("field", "said"),
     [
-        ("user_id", "string 1-128 visible ASCII characters"),
+        ("user_id", "string 1-255 characters of Unicode, no control characters or noncharacters, kept as they are"),
         ("role", "string or null 1-128 visible ASCII characters"),
         ("org_id", "string or null 1-128 visible ASCII characters"),
         ("user_agent", "string or null kept up to 512 characters"),

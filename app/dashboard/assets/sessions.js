@@ -10,7 +10,7 @@ import { useResource } from "./resource.js";
 
 const EVERY_MS = 2_000;
 const SESSION = /^ses_0[0-9A-HJKMNP-TV-Z]{25}$/;
-const USER = /^[!-~]{1,128}$/;
+const USER = /^[^\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]{1,255}$/u;
 const STATES = { active: "Active", revoked: "Revoked", expired: "Expired", all: "All" };
 
 export function Sessions({ here }) {
@@ -57,10 +57,10 @@ function Search({ user }) {
   const field = useRef(null);
   const submit = (event) => {
     event.preventDefault();
-    const text = field.current.value.trim();
-    if (text && !USER.test(text)) return blame("An id has 1 to 128 visible ASCII characters and no spaces.");
+    const text = field.current.value; // blanks at its ends belong to a user id
+    if (text && !USER.test(text)) return blame("A user id has 1 to 255 characters and no control characters.");
     blame(null);
-    go(SESSION.test(text) ? desk.to("sessions", text) : desk.to("sessions", null, { user: text }));
+    go(SESSION.test(text.trim()) ? desk.to("sessions", text.trim()) : desk.to("sessions", null, { user: text }));
   };
   return html`<form role="search" onSubmit=${submit}>
     <${Field} id="find" label="User id or session id" problem=${wrong}>

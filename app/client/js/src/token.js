@@ -12,7 +12,7 @@ export const RESERVED = new Set(
   ).split(" "),
 );
 
-const MOST_CHARS = 4_096;
+const MOST_CHARS = 8_192;
 const DEEPEST = 8;
 /** How far a clock here may be behind the issuer's. */
 const SKEW_S = 60;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from base64 import urlsafe_b64decode
 
 import pytest
 
@@ -88,3 +89,34 @@ def test_a_branch_of_an_earlier_version_is_repeated_and_followed(chance: bytes) 
     assert tokens.parse(old).generation == 1
     assert tokens.propose(tokens.parse(old)).number == 2
     assert tokens.propose(parent, 1).number == 2
+
+
+@pytest.mark.parametrize(
+    ("user", "version"),
+    [
+        ("u", 1),
+        ("a" * 255, 1),
+        ("\u00e9" * 127, 1),
+        ("\u00e9" * 128, 2),
+        ("\U0001f600" * 64, 2),
+        ("\U0001f600" * 255, 2),
+    ],
+)
+def test_only_a_user_id_too_long_for_the_first_version_takes_the_second(user: str, version: int) -> None:
+    tokens = RefreshTokens(ONE)
+    sid = new_session_id(TENANT, user, 1_700_000_000_000)
+    text = tokens.first(sid, TENANT, user, b"s" * 32)
+    assert urlsafe_b64decode(text[3:] + "=" * (-len(text[3:]) % 4))[0] == version
+    assert text == RefreshTokens(ONE).first(sid, TENANT, user, b"s" * 32)
+    parent = tokens.parse(text)
+    asked = tokens.propose(parent)
+    following = tokens.parse(tokens.successor(parent, asked.number, asked.branch))
+    assert (parent.user_id, following.user_id, following.session_id) == (user, user, sid)
+
+
+def test_a_token_of_the_first_version_is_read_as_ever() -> None:
+    text = (
+        "rt_AQAAAAAeHghzZXNfMDFIRjdZQVQwMEpRMDAwMDAwMDAwMDAwMDB0bnRfQUFBQUFBQUFBQUFBQUFBQUFBQ"
+        "UFBQUFBQUF1c2VyLTEhfnNzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3NzwsN7rJWzU4dHwYgcGjtp_A"
+    )
+    assert RefreshTokens(ONE).parse(text).user_id == "user-1!~"

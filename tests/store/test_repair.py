@@ -292,16 +292,31 @@ async def test_entries_that_lead_nowhere_are_dropped(
 async def test_no_name_that_a_user_may_have_makes_a_key_look_damaged(
     store: RedisSessionStore, tenant: str, now: int, kind: str
 ) -> None:
-    users = [f"x}}:{kind}", f"x}}:{kind}:y", f"x}}:{kind}:y:z"]
+    users = [f"x}}:{kind}", f"x}}:{kind}:y", f"x}}:{kind}:y:z", "\U0001f600" * 255, "e\u0301" * 60, "\u00e9", "*[a] "]
     sessions = [a_session(tenant, now, user=user) for user in users]
     for one in sessions:
         await store.create(one, DIGEST, Rules(), now)
     assert await store.revoke(tenant, sessions[2].id, "revoked", Rules(), now)
     assert not await store.repair(rules_of, now)
-    for one in sessions[:2]:
+    for one in (*sessions[:2], *sessions[3:]):
         found = await store.get(tenant, one.id, Rules(), now)
-        assert found is not None and found.status == "active"
-    assert (await store.recount()).living == {tenant: {kind_of(None, None): 2}}
+        assert found is not None and found.status == "active" and found.user_id == one.user_id
+    assert (await store.recount()).living == {tenant: {kind_of(None, None): 6}}
+
+
+async def test_a_long_user_id_is_read_whole_when_its_sessions_are_swept(
+    store: RedisSessionStore, tenant: str, now: int
+) -> None:
+    users = ["\U0001f600" * 255, "\U0001f600" * 254, "\u00e9" * 33, "a" * 64, "a" * 128]
+    sessions = [a_session(tenant, now, user=user, life=MINUTE) for user in users]
+    for one in sessions:
+        await store.create(one, DIGEST, Rules(), now)
+    owners = await store.owners([one.id for one in sessions])
+    assert {owner.session_id: owner.user_id for owner in owners} == {one.id: one.user_id for one in sessions}
+    assert await store.sweep(await all_due(store, now + DAY), {tenant: Rules()}, now + DAY) == len(users)
+    for one in sessions:
+        page = await store.list_user(tenant, one.user_id, frozenset({"expired"}), 10, None, Rules(), now + DAY)
+        assert [found.id for found in page.sessions] == [one.id]
 
 
 @pytest.mark.parametrize("kind", ["session", "user", "ended", "tenant", "due", "events"])

@@ -114,6 +114,20 @@ def test_a_session_id_leads_to_its_page(visitor: Make, backend: Backend) -> None
     expect(page.locator("pre")).to_contain_text('"plan": "pro"')
 
 
+def test_a_user_id_of_any_signs_is_found_and_its_address_leads_back(visitor: Make, backend: Backend) -> None:
+    user = " a/b?c=d&e+f*#%2F '\U0001f600' e\u0301 "
+    for name in (user, user.strip(), "usr_ada"):
+        backend.create(name, user_agent=FIREFOX)
+    page = visitor().sign_in(backend.key, "/dashboard/sessions")
+    page.get_by_label("User id or session id").fill(user)
+    page.get_by_role("button", name="Find").click()
+    rows = page.get_by_role("rowgroup").last.get_by_role("row")
+    expect(rows).to_have_count(1)
+    page.reload()
+    expect(rows).to_have_count(1)
+    expect(page.get_by_label("User id or session id")).to_have_value(user)
+
+
 def test_the_whole_tenant_wants_its_name_typed(visitor: Make, api: Api, backend: Backend) -> None:
     backend.create("u1")
     backend.create("u2")

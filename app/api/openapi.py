@@ -40,6 +40,7 @@ _FORMS: Final = {
     "user_id": USER_ID,
     "file": "[a-z]+\\.js",
 }
+_PYTHON_END: Final = re.compile(r"(?:\$\(\?!\\n\)|\\Z)$")
 _TENANT_HEADER: Final = {
     "name": "X-Tenant-ID",
     "in": "header",
@@ -66,6 +67,7 @@ def document(operations: tuple[Operation, ...]) -> dict[str, Any]:
     """As plain data, in the order of the rows."""
     shapes = [shape for row in operations for shape in (row.body, row.query, row.answer) if shape is not None]
     _, components = msgspec.json.schema_components([*dict.fromkeys([*shapes, ProblemDocument])], ref_template=_REF)
+    components = _portable(components)
     paths: dict[str, dict[str, Any]] = {}
     for row in operations:
         paths.setdefault(row.path, {})[row.method.lower()] = _entry(row, components)
@@ -86,6 +88,16 @@ def document(operations: tuple[Operation, ...]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _portable(node: Any) -> Any:
+    """With the ends of patterns as every dialect has them: Python's `$` alone lets a last line break pass."""
+    if isinstance(node, dict):
+        return {
+            key: _PYTHON_END.sub("$", value) if key == "pattern" and isinstance(value, str) else _portable(value)
+            for key, value in node.items()
+        }
+    return [_portable(item) for item in node] if isinstance(node, list) else node
 
 
 def encoded(operations: tuple[Operation, ...]) -> bytes:

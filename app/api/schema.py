@@ -45,7 +45,6 @@ UserId = Annotated[
     Meta(
         pattern=rf"^{USER_ID}\Z",
         description="1-255 characters of Unicode, no control characters or noncharacters, kept as they are",
-        extra_json_schema={"pattern": f"^{USER_ID}$"},
     ),
 ]
 UserAgent = Annotated[str, Meta(description=f"kept up to {MAX_USER_AGENT} characters")]

@@ -283,7 +283,7 @@ def test_claims_change_for_all_devices_of_a_user(backend: Backend) -> None:
     }
     for body in ({}, {"status": "active"}, {"claims": {"sub": "root"}}):
         assert backend.call("POST", path, json=body).status_code == 422
-    assert backend.call("POST", f"/v1/users/{'u' * 129}/claims", json={"role": "x"}).json()["field"] == "user_id"
+    assert backend.call("POST", f"/v1/users/{'u' * 256}/claims", json={"role": "x"}).json()["field"] == "user_id"
 
 
 def test_the_metadata_satisfies_authlib(api: Api) -> None:

@@ -92,7 +92,7 @@ async def test_each_refusal_and_failure_is_on_a_line_with_its_code(
     assert await code_of("GET", sessions, {}) == "missing_token"
     assert await code_of("GET", sessions, bearer(narrow)) == "insufficient_scope"
     assert await code_of("GET", sessions, {**mine, "X-Tenant-ID": world.foreign.id}) == "tenant_mismatch"
-    assert await code_of("POST", sessions, mine, user_id="a b") == f"validation_error {key_id}"
+    assert await code_of("POST", sessions, mine, user_id="a\tb") == f"validation_error {key_id}"
     tokens = [issued.refresh_token]
     for _ in range(2):
         again = await world.http.post(refresh, json={"refresh_token": tokens[-1]})

@@ -11,7 +11,10 @@ PREFIX: Final = "/v1/me/"
 _EXPOSED: Final = (b"access-control-expose-headers", b"retry-after, x-request-id")
 _PREFLIGHT: Final[tuple[Header, ...]] = (
     (b"access-control-allow-methods", b"GET, POST, DELETE"),
-    (b"access-control-allow-headers", b"authorization, content-type"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, content-type, baggage, sentry-trace, traceparent, tracestate, x-request-id",
+    ),
     (b"access-control-max-age", b"600"),
 )
 

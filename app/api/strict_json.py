@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -25,6 +26,8 @@ _SHOWN: Final = re.compile(r"\w{1,40}", re.ASCII)
 def parse(raw: bytes) -> Any:
     """The value in `raw`. Raises `MalformedRequest`: not UTF-8, not JSON, a name twice, NaN or Infinity, an
     integer beyond 2^53 - 1, deeper than 16, a NUL or a lone surrogate."""
+    if raw.startswith(BOM_UTF8):
+        raise MalformedRequest("The body begins with a byte order mark: send JSON in UTF-8 without one (RFC 8259 §8.1)")
     try:
         value = _DECODER.decode(raw.decode())
     except UnicodeDecodeError:

@@ -96,3 +96,8 @@ def test_what_two_parsers_read_alike_is_read(raw: bytes, value: object) -> None:
 def test_what_they_could_read_differently_is_refused(raw: bytes) -> None:
     with pytest.raises(MalformedRequest):
         strict_json.parse(raw)
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    with pytest.raises(MalformedRequest, match="byte order mark"):
+        strict_json.parse(b"\xef\xbb\xbf{}")

@@ -56,7 +56,7 @@ class Context(msgspec.Struct):
     """What the door knows about one request; the operation adds which one it is and whose. `status`: of the answer,
     once it has begun to leave. `side`: the listener that it came by, if there are two. `visit`: with a request that
     came by the dashboard's door. `shared`: headers that the answer gets beside its own: for pages of other origins,
-    and on the caller's quota."""
+    and on the caller's quota. `vouched`: a good key, or a good dashboard session, came with the request."""
 
     site: Site
     now: int
@@ -69,6 +69,7 @@ class Context(msgspec.Struct):
     status: int = 0
     visit: Visit | None = None
     shared: tuple[Header, ...] = ()
+    vouched: bool = False
 
     @property
     def holder(self) -> Holder | None:

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api import cors, request
 from app.api.answer import begin, respond
+from app.api.auth import carries_admin_key
 from app.api.call import CONTEXT, Context, Site
 from app.api.dashboard import Dashboard, is_below
 from app.api.logs import Log
@@ -61,7 +62,7 @@ class Door:
         try:
             await self._enter(context, scope, receive, send)
         except Problem as refused:
-            refused.genuine = refused.genuine or context.key_id is not None  # a good key vouches for the request
+            refused.genuine = refused.genuine or self._is_vouched(context)
             problem = self.site.failures.judge(refused, scope, context.headers, context.now)
         except Exception as error:
             self.log.failure(error, context.request_id)
@@ -71,6 +72,11 @@ class Door:
         if problem is not None:
             await _refuse(problem, context, send)
         self._note(context, scope, perf_counter() - begun, problem)
+
+    def _is_vouched(self, context: Context) -> bool:
+        """Whether a good key came with the request: its holder passes on the credentials of others."""
+        runtime = self.site.runtime
+        return context.vouched or (runtime is not None and carries_admin_key(context.headers, runtime))
 
     async def _enter(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         request.check_target(scope)

@@ -143,6 +143,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
                 await respond(send, context, self._reply(None))
                 return
             check_caller(caller, context.side)
+            context.vouched = caller.kind in ("key", "admin") or context.visit is not None
         if caller.tenant is not None:
             context.tenant_id = caller.tenant.id
         if caller.key is not None:

@@ -32,8 +32,16 @@ _SINGLE: Final = frozenset(
         b"x-tenant-id",
     }
 )
-_LISTS: Final = frozenset({b"forwarded", b"x-forwarded-for"})
-"""Several lines of these are one list (RFC 9110 §5.3)."""
+_JOINED: Final[dict[bytes, bytes]] = {
+    b"accept": b", ",
+    b"access-control-request-headers": b", ",
+    b"cache-control": b", ",
+    b"cookie": b"; ",
+    b"forwarded": b", ",
+    b"if-none-match": b", ",
+    b"x-forwarded-for": b", ",
+}
+"""Lists, and what joins their lines (RFC 9110 §5.3, RFC 6265bis §4.2)."""
 _METHODS: Final = frozenset(method.value for method in HTTPMethod)
 _MAX_PIECES: Final = 6
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -49,6 +57,7 @@ def request_id(scope: Scope) -> str:
     """The caller's `X-Request-ID` if it is harmless in logs and headers, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
+            value = value.strip(b" \t")
             return value.decode() if _REQUEST_ID.fullmatch(value) else _new_id()
     return _new_id()
 
@@ -70,7 +79,8 @@ def path_class(scope: Scope, words: Container[str]) -> str:
 
 
 def headers(scope: Scope) -> dict[bytes, bytes]:
-    """Raises `HeadersTooLarge`, and `MalformedRequest` where a second value could be read another way."""
+    """Each header's value without blanks at its ends (RFC 9110 §5.5), the lines of a list joined. Raises
+    `HeadersTooLarge`, and `MalformedRequest` where a second value could be read another way."""
     pairs = scope["headers"]
     if len(pairs) > MAX_HEADERS or sum(len(name) + len(value) for name, value in pairs) > MAX_HEADER_BYTES:
         raise HeadersTooLarge
@@ -78,7 +88,8 @@ def headers(scope: Scope) -> dict[bytes, bytes]:
     for name, value in pairs:
         if name in found and name in _SINGLE:
             raise MalformedRequest(f"The header {name.decode()} was sent twice", field=name.decode())
-        found[name] = found[name] + b"," + value if name in _LISTS and name in found else value
+        value = value.strip(b" \t")
+        found[name] = found[name] + _JOINED[name] + value if name in found and name in _JOINED else value
     _check_framing(found, scope)
     return found
 

@@ -134,3 +134,30 @@ async def test_what_this_deployment_has_made_is_no_guess(world: World) -> None:
     assert statuses == {401}
     guesses = [await world.http.post("/v1/sessions/refresh", json={"refresh_token": "rt_x"}) for _ in range(61)]
     assert guesses[-1].status_code == 429, "guesses are still counted"
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", " \t "])
+async def test_blanks_around_a_header_are_no_part_of_its_value(world: World, blank: str) -> None:
+    """RFC 9110 §5.5."""
+    _, key = await world.key(world.own)
+    sent = {"Authorization": f"Bearer {key}{blank}", "X-Tenant-ID": f"{blank}{world.own.id}{blank}"}
+    found = await world.http.get("/v1/admin/config", headers=sent)
+    assert found.status_code == 200
+    more = {"If-Match": found.headers["etag"] + blank, "X-Request-ID": f"r1{blank}"}
+    policy = {"max_sessions_per_user": 7}
+    changed = await world.http.patch("/v1/admin/config", json=policy, headers=sent | more)
+    assert (changed.status_code, changed.headers["x-request-id"]) == (200, "r1"), changed.text
+    new = {"user_id": "u9"}
+    once = [
+        await world.http.post("/v1/sessions", json=new, headers=sent | {"Idempotency-Key": name})
+        for name in ("k1", f"k1{blank}")
+    ]
+    assert len({answer.json()["session"]["id"] for answer in once}) == 1
+
+
+async def test_browsers_tracing_headers_pass_the_preflight(world: World) -> None:
+    world.door.site.origins = frozenset({b"https://app.example"})
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "GET"}
+    answer = await world.http.options("/v1/me/sessions", headers=asked)
+    allowed = set(answer.headers["access-control-allow-headers"].split(", "))
+    assert allowed >= {"authorization", "traceparent", "tracestate", "baggage", "sentry-trace", "x-request-id"}

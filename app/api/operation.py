@@ -187,7 +187,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     def _query(self, raw: bytes) -> Any:
         """Raises `MalformedRequest` for an unknown or repeated name, `ValidationError` for a wrong value."""
-        if self.credential == "none" and self.method == "GET":
+        if self.query is None and self.credential == "none" and self.method == "GET":
             return None  # probes and public documents: monitors and caches add parameters of their own
         values = request.query(raw) if raw else {}
         if self.query is None:

@@ -1,4 +1,4 @@
--- No allow-oom flag, on purpose: when memory is full no session begins.
+-- No allow-oom flag, on purpose: when memory is full no session begins, unless another is evicted for it.
 -- Begin a session and evict the least recently active beyond the limit.
 -- KEYS session user ended tenant due cutoff events counts endings eventids once
 -- ARGV now retention tenant user sid idle cut cut_at not_after deadline limit reject keep_until fingerprint kind by

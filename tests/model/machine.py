@@ -70,16 +70,17 @@ class Caller(RuleBasedStateMachine):
     @rule(pick=_pick)
     def create(self, pick: int) -> None:
         user = self._user(pick)
-        full = not self.full and self.model.full(user)
+        full = self.model.full(user)
         status, answer = self._call("POST", "/v1/sessions", {"user_id": user})
-        if self.full:
-            assert (status, answer["code"]) == (503, "store_unavailable")
-            return
         if full:
             assert (status, answer["code"]) == (409, "session_limit_reached")
             return
+        evicted = self.model.trim(user, room=1)
+        if self.full and not evicted:
+            assert (status, answer["code"]) == (503, "store_unavailable")
+            return
         assert status == 201, answer
-        assert answer["evicted"] == self.model.trim(user, room=1)
+        assert answer["evicted"] == evicted
         created = max(self.now, self.model.cutoff + 1)
         sid, expires = answer["session"]["id"], (self.now + self.model.duration) // SECOND * SECOND
         one = Held(sid, user, created, expires, self.now, answer["refresh_token"])
@@ -257,7 +258,7 @@ class Caller(RuleBasedStateMachine):
 
     @rule(full=st.sampled_from([False, False, False, True]))
     def memory_is_full(self, full: bool) -> None:
-        """Nothing begins then, and all else goes on as always."""
+        """No session begins then unless another is evicted for it, and all else goes on as always."""
         self.full = self.subject.fill(full) and full
 
     @rule(chance=_chance)

@@ -55,7 +55,7 @@ def test_what_is_due_is_announced(full: Full, tmp_path: Path) -> None:
         return {event["session_id"] for event in events if event["reason"] == "idle_timeout"} == expected
 
     wait_until(announced, "the ends", 15)
-    assert "sweeping without it" in (tmp_path / "worker").read_text()
+    assert "the queue at 127.0.0.1" in (tmp_path / "worker").read_text()
     assert "its memory is full" in (tmp_path / "worker").read_text()
 
 

@@ -32,12 +32,13 @@ _TERM_S = 6.0
 _LIVED_LONG_S = 30.0
 
 _TRY = """
-HelloJohn Sessions is up: {url}   (documentation: {url}/docs)
+HelloJohn Sessions is up: {url}
 
-  tenant   {tenant_id}
-  API key  {api_key}
+  dashboard      {url}/dashboard   (sign in with the API key below or the admin key)
+  documentation  {url}/docs
+  tenant         {tenant_id}
+  API key        {api_key}
   both, and the admin key, are in {file}
-  each opens the dashboard, {url}/dashboard
 
 Paste this to create a session and to verify its access token:
 

@@ -88,6 +88,10 @@ async def document(call: Call) -> Reply:
     return cached(call, call.context.site.document)
 
 
+async def root(call: Call) -> Reply:
+    return Reply(status=302, headers=((b"location", b"/docs"),))
+
+
 async def page(call: Call) -> Reply:
     return Reply(call.context.site.page, _HTML, headers=(_PAGE_POLICY,))
 
@@ -164,6 +168,16 @@ OPERATIONS: Final = (
         summary="This document",
         handler=document,
         credential="none",
+    ),
+    Operation(
+        method="GET",
+        path="/",
+        name="getRoot",
+        summary="Leads to the documentation",
+        handler=root,
+        credential="none",
+        status=302,
+        media_type="text/html",
     ),
     Operation(
         method="GET",

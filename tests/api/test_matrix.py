@@ -205,6 +205,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "getReadiness": (Row(ANYONE, 200, at("/readyz")),),
     "getMetrics": (Row(ANYONE, 200, at("/metrics")),),
     "getDocument": (Row(ANYONE, 200, at("/openapi.json")),),
+    "getRoot": (Row(ANYONE, 302, at("/")),),
     "getDocumentation": (Row(ANYONE, 200, at("/docs")),),
     "getErrorDocumentation": (Row(ANYONE, 200, at("/docs/problems")),),
     "getEmbed": (Row(ANYONE, 200, at("/embed/devices.js")),),

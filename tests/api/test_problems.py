@@ -51,7 +51,7 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
 
 
 async def test_an_unknown_path_is_404(client: httpx.AsyncClient) -> None:
-    for path in ("/", "/v1/nothing", "/v1/sessions/", "/v1/sessions/a/b"):
+    for path in ("/v1/nothing", "/v1/sessions/", "/v1/sessions/a/b"):
         assert_problem(await client.get(path), 404, "not_found")
 
 

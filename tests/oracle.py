@@ -153,17 +153,17 @@ class OracleStore:
         if len(self._members(rotation.tenant_id, rotation.user_id)) > rules.limit:
             await self.evict(rotation.tenant_id, rotation.user_id, rules, now)
             return await self.rotate(rotation, rules, now)
-        if row.session.expires_at - now < SECOND:
-            return Rotated(outcome="expiring", session=row.session)
         stored, presented = row.session.generation, rotation.generation
         seen = max(row.session.last_active_at, now)
         direct = presented == stored and rotation.digest == row.current
         retry = presented < stored and rotation.digest == row.parent
-        if retry and now - row.rotated < rules.grace:
-            return Rotated(outcome="replayed", session=row.change(last_active_at=seen), branch=row.branch)
         if not (direct or retry or presented > stored):
             self._finish(row, now, "refresh_token_reused")
             return Rotated(outcome="reused", session=row.session)
+        if row.session.expires_at - now < SECOND:
+            return Rotated(outcome="expiring", session=row.session)
+        if retry and now - row.rotated < rules.grace:
+            return Rotated(outcome="replayed", session=row.change(last_active_at=seen), branch=row.branch)
         if rotation.number != max(presented, stored) + 1:
             return Rotated(outcome="fresh", session=row.session)
         row.current, row.parent = rotation.successor, rotation.digest

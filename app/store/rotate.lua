@@ -29,7 +29,6 @@ if at then
   return answer('ended')
 end
 if redis.call('ZCARD', where.user) > limit then return {'over'} end
-if expires - now < SECOND then return answer('expiring') end
 
 local outcome
 if generation == stored and digest == h[3] then
@@ -43,6 +42,7 @@ else
   carry_out()
   return answer('reused')
 end
+if expires - now < SECOND then return answer('expiring') end
 if outcome ~= 'replayed' and number ~= math.max(generation, stored) + 1 then return answer('fresh') end
 
 local seen = math.max(active, now)

@@ -105,11 +105,11 @@ class Model:
             if not one.recorded:
                 self.end(one, "")
             return "ended"
-        if one.expires - self.now < SECOND:
-            return "expiring"
         if token not in (one.current, one.parent):
             self.end(one, "refresh_token_reused")
             return "reused"
+        if one.expires - self.now < SECOND:
+            return "expiring"
         one.active = max(one.active, self.now)
         return "replay" if token == one.parent and self.now - one.rotated < self.grace else "rotate"
 

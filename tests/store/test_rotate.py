@@ -126,3 +126,17 @@ async def test_refreshing_is_activity_and_unknown_sessions_are_missing(
     assert (
         await store.rotate(a_rotation(a_session(tenant, now), b"t", 0, b"s", b"b"), rules, now)
     ).outcome == "missing"
+
+
+async def test_in_the_last_second_nothing_is_rotated_and_theft_is_still_seen(
+    store: SessionStore, tenant: str, now: int, announced: Announced
+) -> None:
+    session = a_session(tenant, now)
+    await store.create(session, b"t0".ljust(16), RULES, now)
+    last = session.expires_at - 500
+    for _ in range(2):
+        answer = await store.rotate(a_rotation(session, b"t0", 0, b"t1", b"b"), RULES, last)
+        assert answer.outcome == "expiring"
+    assert await announced.ends() == []
+    assert (await store.rotate(a_rotation(session, b"xx", 0, b"t1", b"b"), RULES, last)).outcome == "reused"
+    assert await announced.ends() == [(session.id, "refresh_token_reused")]

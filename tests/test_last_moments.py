@@ -123,7 +123,9 @@ async def test_a_session_of_an_earlier_version_ends_when_its_answers_say(valkey_
         assert issued.refresh_token is not None
         with pytest.raises(SessionExpired):
             await runtime.sessions.refresh(issued.refresh_token, shown)
-        assert (await runtime.sessions.get(tenant, issued.session.id, shown + DAY - 1)).ended_at == shown
+        assert not await runtime.sessions.revoke(tenant, issued.session.id, "signed_out", shown + 100)
+        ended = await runtime.sessions.get(tenant, issued.session.id, shown + DAY - 1)
+        assert (ended.end_reason, ended.ended_at) == ("expired", shown)
 
 
 async def limited(runtime: Runtime, tenant: Tenant, limit: int) -> Tenant:

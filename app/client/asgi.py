@@ -52,11 +52,11 @@ class SessionMiddleware:
         self._public = check_paths(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or _route(scope) in self._public:
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         try:
-            claims = await self._claims(scope)
+            claims = None if _route(scope) in self._public else await self._claims(scope)
         except SessionError as error:
             await _refuse(error, scope, receive, send)
             return
@@ -72,9 +72,10 @@ class SessionMiddleware:
 
 
 def _route(scope: Scope) -> str:
-    """The path below `root_path`, which ASGI servers and mounts include in `path`."""
-    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
-    return path[len(root) :] if path.startswith(f"{root}/") else path
+    """The path below `root_path`, which ASGI servers and mounts include in `path`; as Starlette's routes see it."""
+    path, root = str(scope["path"]), str(scope.get("root_path") or "")
+    rest = path[len(root) :]
+    return rest if root and path.startswith(root) and rest[:1] == "/" else path
 
 
 def _is_preflight(scope: Scope) -> bool:
@@ -93,6 +94,9 @@ async def admitted(verifier: Verifier, authorization: list[str], role: str | Non
     except Exception as error:
         _log.exception("the verifier failed")
         raise ServiceUnavailable from error
+    if not isinstance(claims, Claims):
+        _log.error("the verifier gave no claims")
+        raise ServiceUnavailable
     if role is not None and claims.role != role:
         raise InsufficientRole
     return claims

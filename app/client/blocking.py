@@ -93,7 +93,12 @@ class _Running:
             raise
 
     def verify(self, token: str) -> Claims:
-        asked = asyncio.run_coroutine_threadsafe(self.verifier.verify(token), self._loop)
+        work = self.verifier.verify(token)
+        try:
+            asked = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # another thread has closed it
+            work.close()
+            raise ServiceUnavailable("the verifier is closed") from None
         try:
             return asked.result(_TIMEOUT_S)
         except TookTooLong:

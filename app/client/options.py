@@ -102,7 +102,10 @@ def check_access(verifier: Any, role: str | None, required: bool) -> None:
 
 def check_paths(public: Any) -> frozenset[str]:
     """Return the public paths. A single string is refused: each of its characters would become a path."""
-    if isinstance(public, (str, bytes)) or not all(isinstance(path, str) for path in public):
+    if isinstance(public, (str, bytes)):
+        raise TypeError("public must be a collection of paths")
+    public = [*public]
+    if not all(isinstance(path, str) for path in public):
         raise TypeError("public must be a collection of paths")
     if not all(path.startswith("/") for path in public):
         raise ValueError("each path in public must begin with /")

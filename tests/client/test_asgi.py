@@ -90,7 +90,8 @@ async def test_a_websocket_is_refused_before_it_is_accepted(extension: bool) -> 
         ("/health", "", True),
         ("/api/health", "/api", True),
         ("/health", "/api", True),  # a server that leaves the root out of the path
-        ("/api/health", "/api/", True),
+        ("/api//health", "/api/", True),  # as uvicorn joins a root that ends with a slash
+        ("/api/health", "/api/", False),  # Starlette would look for the whole path
         ("/apihealth", "/api", False),
         ("/api/health/x", "/api", False),
         ("/api/api/health", "/api", False),

@@ -49,7 +49,7 @@ def test_a_session_is_optional_in_both_and_a_bad_token_is_still_refused(backend:
 
 def test_public_paths_are_the_same_in_both(backend: Backend, start_shared: Start) -> None:
     pair = start_shared(options(backend), public=["/health"])
-    for path in ("/health", "/health?verbose", "/%68ealth"):
+    for path in ("/health", "/health?verbose"):
         assert pair.code(path=path) == (200, None)
     for path in ("/", "/health/", "/health2", "//health", "/HEALTH"):
         assert pair.code(path=path) == (401, "missing_token")

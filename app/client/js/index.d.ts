@@ -114,6 +114,7 @@ interface NodeRequest {
 }
 
 interface NodeResponse {
+  readonly headersSent?: boolean;
   writeHead(status: number, headers: Record<string, string>): { end(body: string): unknown };
 }
 

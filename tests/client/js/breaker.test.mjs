@@ -94,3 +94,9 @@ test("an outage lasts until what failed works again", (t) => {
   breaker.answered(EVENTS);
   assert.equal(lines.length, 2);
 });
+
+test("a call that knows nothing of the signal is given up all the same, whatever number the limit is", async () => {
+  const breaker = new Breaker();
+  await assert.rejects(breaker.run(() => new Promise(() => {}), 20.5), { code: "service_unavailable" });
+  assert.equal(await new Breaker().run(async () => "answered", 1e12), "answered");
+});

@@ -95,3 +95,30 @@ test("ready() waits for a service that is away no longer than startTimeout, and 
   await assert.rejects(away.ready(), /the verifier is closed/);
   await assert.rejects(away.verify(token()), { code: "service_unavailable" });
 });
+
+test("a handler that throws, and a response that somebody else has sent, end no process", async () => {
+  const request = { method: "OPTIONS", url: "/", headers: { origin: "x", "access-control-request-method": "y" } };
+  const said = [];
+  const response = { headersSent: false, writeHead: (status) => ({ end: () => said.push(status) }) };
+  await requireSession(verifier)(request, response, () => request.claims.sub);
+  assert.deepEqual(said, [500]);
+  await requireSession(verifier)({ method: "GET", url: "/", headers: {} }, { ...response, headersSent: true }, () => said.push("next"));
+  assert.deepEqual(said, [500]);
+});
+
+test("a path that only decodes to a public one is not public", async () => {
+  const rules = { public: ["/files/public", "/files", "/ä"] };
+  for (const path of ["/files", "/files/public", "/files?x=1", "/%C3%A4"]) {
+    assert.deepEqual(await asked(rules, { path }), [200, "null"]);
+  }
+  for (const path of ["/files%2Fpublic", "/%66iles", "/files/", "//files"]) {
+    assert.deepEqual(await asked(rules, { path }), [401, "missing_token"]);
+  }
+});
+
+test("a verifier that gives no claims lets nobody in", async () => {
+  for (const nothing of [undefined, null, false, ""]) {
+    const by = { verify: async () => nothing };
+    assert.deepEqual(await asked({}, { ...bearer(), by }), [503, "service_unavailable"]);
+  }
+});

@@ -2,6 +2,8 @@ import { SessionClientError } from "./errors.js";
 
 const TIMEOUT_MS = 5_000;
 const REPEAT_MS = 60_000;
+/** Of a timer: beyond it engines fire at once. */
+const LONGEST_MS = 0x7fffffff;
 
 /**
  * What a call needs of the service, in ascending order: a success ends an outage of its own kind and of lesser ones.
@@ -76,9 +78,9 @@ export class Breaker {
   /** @template T @param {(signal: AbortSignal) => Promise<T>} call @param {number} limitMs @param {number} kind @returns {Promise<T>} */
   async #attempt(call, limitMs, kind) {
     const began = performance.now();
-    const signal = AbortSignal.timeout(limitMs);
+    const signal = AbortSignal.timeout(Math.min(Math.ceil(limitMs), LONGEST_MS));
     try {
-      const answer = await call(signal);
+      const answer = await Promise.race([call(signal), aborted(signal)]);
       this.#close();
       return answer;
     } catch (cause) {
@@ -88,4 +90,9 @@ export class Breaker {
       throw new SessionClientError("service_unavailable", `the session service ${reason}`, cause);
     }
   }
+}
+
+/** Rejects when the time is over, for somebody's own `fetch` may know nothing of the signal. @param {AbortSignal} signal @returns {Promise<never>} */
+function aborted(signal) {
+  return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
 }

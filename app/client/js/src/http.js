@@ -22,12 +22,17 @@ export function requireSession(verifier, ...given) {
     };
     const outcome = await judged(verifier, rules, asked);
     if (outcome.refusal !== undefined) {
+      if (response.headersSent) return; // somebody else answered meanwhile, a time limit for example
       const { status, headers, body } = outcome.refusal;
       response.writeHead(status, headers).end(body);
       return;
     }
     request.claims = outcome.claims;
-    next();
+    try {
+      next();
+    } catch (problem) {
+      failed(problem, response);
+    }
   };
 }
 
@@ -58,18 +63,28 @@ export function withSession(verifier, handler, ...given) {
 }
 
 /**
+ * Answer for a handler that threw: as a rejection of ours it would end a process that handles none.
+ * @param {unknown} problem @param {import("../index.d.ts").NodeResponse} response
+ */
+function failed(problem, response) {
+  console.error("session-client: the handler failed:", problem);
+  if (!response.headersSent) response.writeHead(500, { "Content-Length": "0" }).end("");
+}
+
+/**
  * The claims, or the answer in the application's place. Never rejects.
  * @param {Verifier} verifier
  * @param {Access} rules
- * @param {{path: string | undefined, sent: string | undefined, isRepeated: boolean, isPreflight: boolean}} asked
+ * @param {{path: string, sent: string | undefined, isRepeated: boolean, isPreflight: boolean}} asked
  */
 async function judged(verifier, rules, { path, sent, isRepeated, isPreflight }) {
-  if (path !== undefined && rules.public.has(path)) return { claims: null };
+  if (rules.public.has(path)) return { claims: null };
   if (sent === undefined && (!rules.required || isPreflight)) return { claims: null };
   try {
     const token = bearer(sent);
     if (isRepeated) throw new SessionClientError("invalid_token");
     const claims = await verifier.verify(token);
+    if (!claims) throw new TypeError("the verifier gave no claims");
     if (rules.role !== undefined && claims.role !== rules.role) throw new SessionClientError("insufficient_role");
     return { claims };
   } catch (problem) {
@@ -126,11 +141,7 @@ function isPreflight(method, origin, wanted) {
   return method === "OPTIONS" && origin != null && wanted != null;
 }
 
-/** The path of a URL as an ASGI server gives it: decoded, without the query. @param {string} url */
+/** The path of a URL as routers compare it: without the query, and not decoded. @param {string} url */
 function pathOf(url) {
-  try {
-    return decodeURIComponent(url.split("?", 1)[0]);
-  } catch {
-    return undefined;
-  }
+  return url.split("?", 1)[0];
 }

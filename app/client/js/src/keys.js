@@ -124,7 +124,8 @@ export class Keys {
 
   /** @param {string} kid */
   #isRefuted(kid) {
-    if (this.#withdrawn.has(kid) || this.#set.has(kid)) return true; // gone, or of another kind
+    if (this.#withdrawn.has(kid)) return true;
+    if (this.#set.has(kid)) return this.#set.get(kid) === undefined; // of another kind; else the set is too old to tell
     const since = this.#strangers.get(kid) ?? performance.now();
     return !this.#expected.has(kid) && since <= Math.max(this.#fetchedAt, this.#listedAt);
   }

@@ -63,7 +63,12 @@ export function access(verifier, given) {
   if ("public" in options && !isListOfPaths(options.public)) {
     throw new TypeError("public must be an array of paths that begin with /");
   }
-  return { role: /** @type {string | undefined} */ (role), required, public: new Set(paths) };
+  return { role: /** @type {string | undefined} */ (role), required, public: new Set(paths.map(asSent)) };
+}
+
+/** A path as a URL has it: only letters beyond ASCII are escaped. @param {string} path */
+function asSent(path) {
+  return path.replace(/[^\0-\x7f]+/gu, encodeURIComponent);
 }
 
 /** A copy of a plain object that has no other names. @param {any} given @param {string} where @param {string[]} names */
@@ -107,6 +112,7 @@ function keysOf(given) {
   const keys = known(given, "keys", KEYS);
   const set = Object.fromEntries(Object.entries(keys).filter(([, value]) => value !== undefined));
   for (const [name, value] of Object.entries(set)) checkNumber(`keys.${name}`, value);
+  if (set.cacheMaxAge === 0) throw new TypeError("keys.cacheMaxAge must be more than 0");
   return set;
 }
 

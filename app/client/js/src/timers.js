@@ -5,7 +5,7 @@
  * @returns {() => void} ends it
  */
 export function every(ms, act) {
-  const timer = setInterval(act, ms);
+  const timer = setInterval(act, Math.min(ms, 0x7fffffff)); // beyond it engines fire at once
   /** @type {any} */ (timer).unref?.();
   return () => clearInterval(timer);
 }

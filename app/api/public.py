@@ -89,7 +89,7 @@ async def document(call: Call) -> Reply:
 
 
 async def root(call: Call) -> Reply:
-    return Reply(status=302, headers=((b"location", b"/docs"),))
+    return Reply(b'<a href="/docs">Documentation</a>', _HTML, status=302, headers=((b"location", b"/docs"),))
 
 
 async def page(call: Call) -> Reply:

@@ -123,7 +123,7 @@ async def test_what_a_slow_reading_says_is_as_old_as_its_beginning(site: Site, p
     if site.redis_url is None:
         return
     proxy.delay_s = 0.05
-    async with site.verifier(on_stale="refuse", max_staleness=STALENESS_S) as verifier:
+    async with site.verifier(on_stale="refuse", max_staleness=STALENESS_S, start_timeout=60) as verifier:
         assert verifier.ready and verifier.lag > STALENESS_S and verifier.stale
 
 

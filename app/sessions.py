@@ -361,11 +361,11 @@ class Sessions:
         """The session in the store, and its first refresh token: under the secret that an earlier call with the same
         key was made under, if there was one."""
         name = idempotency_key and f"{session.tenant_id}\0{session.user_id}\0{idempotency_key}"
-        asked, whole = _asked(new), msgspec.json.encode(new, order="deterministic").decode()
+        forms = _asked(new) if idempotency_key else ()
         owner = session.tenant_id, session.user_id
         for under in self._refresh.unders:
             secret, digest = self._refresh.start(name, under)
-            prints = [_hashed(text + digest.hex()) for text in (asked, whole)]
+            prints = [_hashed(form + digest.hex()) for form in forms]
             once = Once(_hashed(idempotency_key), *prints) if idempotency_key else None
             with suppress(IdempotencyKeyReused):
                 created = await self._store.create(session, digest, rules, now, once, by)
@@ -404,10 +404,12 @@ class Sessions:
         )
 
 
-def _asked(new: NewSession) -> str:
-    """The part of a request that a repeat under the same idempotency key must have in common."""
+def _asked(new: NewSession) -> tuple[str, str]:
+    """The part of a request that a repeat under the same idempotency key must have in common; then the whole request,
+    which earlier versions compared."""
     same = msgspec.structs.replace(new, **dict.fromkeys(DESCRIBES_CALLER))
-    return msgspec.json.encode(same, order="deterministic").decode()
+    forms = [msgspec.json.encode(form, order="deterministic").decode() for form in (same, new)]
+    return forms[0], forms[1]
 
 
 def _hashed(text: str) -> str:
